@@ -1,0 +1,116 @@
+package facts
+
+// Version of the check-in protocol.
+const Version = 1
+
+// A CheckIn is what the agent posts to /node/v1/checkin. The caller's Authorization header carries the boot key, 128
+// random bits that the agent made for this boot; Token, the one-time token of the kernel command line, binds that
+// key to the node the first time. The same CheckIn sent again has the same effect once.
+type CheckIn struct {
+	V         int              `json:"v"`
+	Token     string           `json:"token,omitempty"`
+	BootID    string           `json:"boot_id"` // /proc/sys/kernel/random/boot_id
+	Seq       int64            `json:"seq"`     // rises by one with every check-in of a boot
+	Agent     Agent            `json:"agent"`
+	FactsHash string           `json:"facts_hash,omitempty"`
+	Facts     *Facts           `json:"facts,omitempty"` // left out when the broker already has FactsHash
+	State     *State           `json:"state,omitempty"`
+	Errors    []ProbeError     `json:"errors,omitempty"`
+	TimingMS  map[string]int64 `json:"timing_ms,omitempty"` // per collector
+}
+
+// Agent names the program that speaks.
+type Agent struct {
+	Version string `json:"version"`
+}
+
+// A ProbeError is one thing that could not be read, and why.
+type ProbeError struct {
+	Collector string `json:"collector"`
+	Code      string `json:"code"` // timeout, missing, parse, io, denied, panic, shadowed
+	Msg       string `json:"msg"`
+}
+
+// A CheckInReply is the broker's answer: who the node is, and its order.
+type CheckInReply struct {
+	Node      string   `json:"node"`           // id
+	Name      string   `json:"name,omitempty"` // hostname, when a policy gave one
+	WantFacts bool     `json:"want_facts,omitempty"`
+	Tags      []string `json:"tags,omitempty"`
+	Policy    string   `json:"policy,omitempty"`
+	Order     Order    `json:"order"`
+}
+
+// Order kinds: a closed set. An agent that reads another refuses it and reports so.
+const (
+	OrderWait       = "wait"
+	OrderReboot     = "reboot"
+	OrderKexec      = "kexec"
+	OrderPoweroff   = "poweroff"
+	OrderWriteImage = "write_image"
+)
+
+// An Order tells the agent what to do next. ID rises with every new order of a node; an order that was done or
+// failed is never given again under the same ID.
+type Order struct {
+	ID      int64       `json:"id"`
+	Kind    string      `json:"kind"`
+	Because string      `json:"because"` // one line for the console
+	Image   *WriteImage `json:"image,omitempty"`
+	Kexec   *Kexec      `json:"kexec,omitempty"`
+}
+
+// Kexec starts another kernel without the firmware. Paths are below the broker's base URL.
+type Kexec struct {
+	Kernel  string   `json:"kernel"`
+	Initrds []string `json:"initrds,omitempty"`
+	Cmdline string   `json:"cmdline,omitempty"`
+}
+
+// WriteImage streams a compressed raw disk image onto one disk.
+type WriteImage struct {
+	Path        string `json:"path"`        // below the broker's base URL; fetched with the boot key
+	Compression string `json:"compression"` // zstd, gzip, none
+	SizeBytes   int64  `json:"size_bytes"`  // of the file as served
+	SHA256      string `json:"sha256"`      // of the file as served, hex
+	RawBytes    int64  `json:"raw_bytes"`   // of the image once unpacked
+	Disk        Target `json:"disk"`
+	Wipe        bool   `json:"wipe"`            // the disk may hold partitions or a file system
+	Files       []File `json:"files,omitempty"` // put into the root file system after the image is verified
+}
+
+// Target names the disk to write by what does not change between boots; the agent compares all of it once more at
+// the moment of writing.
+type Target struct {
+	ID        string `json:"id"`
+	SizeBytes int64  `json:"size_bytes"`
+	Serial    string `json:"serial,omitempty"`
+	WWN       string `json:"wwn,omitempty"`
+}
+
+// File is one file or symbolic link of the installed system.
+type File struct {
+	Path    string `json:"path"`              // absolute, below the installed root
+	Mode    uint32 `json:"mode,omitempty"`    // permission bits
+	Content string `json:"content,omitempty"` // of a file
+	Link    string `json:"link,omitempty"`    // target, of a symbolic link
+}
+
+// Report statuses.
+const (
+	StatusStarted  = "started"
+	StatusProgress = "progress"
+	StatusDone     = "done"
+	StatusFailed   = "failed"
+)
+
+// A Report is what the agent posts to /node/v1/report about an order. Reports are idempotent; one for an order that
+// is over changes nothing.
+type Report struct {
+	Order     int64            `json:"order"`
+	Status    string           `json:"status"`
+	Message   string           `json:"message,omitempty"` // of a failure: what, where, and both sums of a mismatch
+	DoneBytes int64            `json:"done_bytes,omitempty"`
+	AllBytes  int64            `json:"all_bytes,omitempty"`
+	TimingMS  map[string]int64 `json:"timing_ms,omitempty"` // per phase: write, verify, files
+}

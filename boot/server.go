@@ -1,0 +1,21 @@
+package boot
+
+import (
+	"context"
+	"io"
+	"time"
+)
+
+// A File is what a name resolves to. Its size is known before the first byte is read, as TFTP's tsize and HTTP's
+// Content-Length need.
+type File struct {
+	Size    int64
+	ModTime time.Time // zero for a rendered file
+	Content io.ReadSeekCloser
+}
+
+// A Resolver gives the file that a loader's name stands for, the same for TFTP and HTTP; ErrNotFound when there is
+// none. Server is one; the TFTP server asks one.
+type Resolver interface {
+	Resolve(ctx context.Context, name string, c Client) (File, error)
+}
