@@ -14,8 +14,6 @@ type File struct {
 	Content io.ReadSeekCloser
 }
 
-// A Resolver gives the file that a loader's name stands for, the same for TFTP and HTTP; ErrNotFound when there is
-// none. Server is one; the TFTP server asks one.
-type Resolver interface {
-	Resolve(ctx context.Context, name string, c Client) (File, error)
-}
+// ResolveFunc gives the file that a loader's name stands for, the same for TFTP and HTTP; ErrNotFound when there is
+// none. Server.Resolve is one; the TFTP server calls one.
+type ResolveFunc func(ctx context.Context, name string, c Client) (File, error)
