@@ -1,0 +1,103 @@
+package tftp
+
+import (
+	"path"
+	"strings"
+	"testing"
+	"unicode"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestName(t *testing.T) {
+	for _, row := range []struct{ name, raw, want string }{
+		{"a plain name stays", "pxelinux.cfg/01-52-54-00-12-34-56", "pxelinux.cfg/01-52-54-00-12-34-56"},
+		{"leading and double slashes go", "//grub///grub.cfg", "grub/grub.cfg"},
+		{"dots alone go", "./a/./b", "a/b"},
+		{"two dots inside a name are a name", "a..b/..c", "a..b/..c"},
+		{"backslashes are slashes", `\Boot\Fonts\x.ttf`, "Boot/Fonts/x.ttf"},
+		{"what follows a zero is not the name", "a\x00../b", "a"},
+		{"a mode behind the name goes", "a;mode=octet", "a"},
+		{"percent signs are no escape", "%2e%2e/x", "%2e%2e/x"},
+		{"a name may hold spaces", "a b", "a b"},
+		{"up is refused", "../a", ""},
+		{"up inside is refused", "a/../b", ""},
+		{"up in Windows' way is refused", `a\..\b`, ""},
+		{"an empty name is refused", "", ""},
+		{"a root is no name", "///", ""},
+		{"a line end is refused", "a\nb", ""},
+		{"an escape sequence is refused", "a\x1b[2J", ""},
+		{"a reversed reading order is refused", "a\u202eb", ""},
+		{"255 bytes pass", strings.Repeat("n", 255), strings.Repeat("n", 255)},
+		{"256 bytes do not", strings.Repeat("n", 256), ""},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			got, err := Name(row.raw)
+			if got != row.want || (err == nil) != (row.want != "") {
+				t.Errorf("Name(%q) = %q, %v; want %q", row.raw, got, err, row.want)
+			}
+		})
+	}
+}
+
+func TestCandidates(t *testing.T) {
+	got := candidates("srv/tftp/Boot/BCD")
+	want := []string{"srv/tftp/Boot/BCD", "Boot/BCD", "srv/tftp/boot/bcd", "boot/bcd"}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("candidates (-want +got):\n%s", d)
+	}
+}
+
+// FuzzName is Z4: a name never leads out, and is canonical.
+func FuzzName(f *testing.F) {
+	for _, s := range []string{"a", "../../etc/passwd", `..\x`, "//a//b", "a\x00b", "\xff", "a;mode=octet", "var/tftpboot/../x", "a/\xff"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, raw string) {
+		name, err := Name(raw)
+		if err != nil {
+			return
+		}
+		if name == "" || len(name) > maxName || name != strings.TrimPrefix(path.Clean("/"+name), "/") {
+			t.Errorf("Name(%q) = %q: not canonical", raw, name)
+		}
+		if strings.ContainsFunc(name, unicode.IsControl) || strings.Contains(name, `\`) {
+			t.Errorf("Name(%q) = %q: hostile bytes", raw, name)
+		}
+		for _, c := range candidates(name) {
+			if again, err := Name(c); err != nil || again != c {
+				t.Errorf("candidate %q of %q reads back as %q, %v", c, raw, again, err)
+			}
+		}
+	})
+}
+
+// FuzzRequest is the packet half of Z3: what pin/tftp is given is short, and reads back as the same request.
+func FuzzRequest(f *testing.F) {
+	for _, s := range []string{
+		"\x00\x01x\x00octet\x00tsize\x000\x00blksize\x001432\x00", "\x00\x01x\x00mail\x00", "\x00\x02x\x00octet\x00",
+		"\x00\x01x\x00octet\x00blksize\x00", "\x00\x01\x00\x00", "\x00\x01x\x00octet\x00blksize\x0099999999999999999999\x00",
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, packet []byte) {
+		q, refused := parseRequest(packet)
+		if refused != nil {
+			return
+		}
+		clean := q.clean()
+		if len(clean) > maxRequest+4 {
+			t.Fatalf("%q became %d bytes", packet, len(clean))
+		}
+		if len(clean) > maxRequest {
+			return
+		}
+		again, refused := parseRequest(clean)
+		if q.block < 512 {
+			q.block = 0
+		}
+		if refused != nil || again != q {
+			t.Errorf("%q = %+v, read back as %+v, %v", packet, q, again, refused)
+		}
+	})
+}
