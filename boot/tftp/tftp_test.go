@@ -45,6 +45,13 @@ func (tr *tree) resolve(_ context.Context, name string, _ boot.Client) (boot.Fil
 	return boot.File{Size: int64(len(b)), Content: content{bytes.NewReader(b)}}, nil
 }
 
+// names gives what the resolver was asked so far.
+func (tr *tree) names() []string {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	return append([]string(nil), tr.asked...)
+}
+
 // start serves files on a port of the loopback.
 func start(t *testing.T, files map[string][]byte, edit func(*Config)) (*tree, netip.AddrPort) {
 	t.Helper()
@@ -159,11 +166,11 @@ func TestNamesThatLeadOut(t *testing.T) { // T12
 			t.Errorf("read %q seen as %q; want a miss", raw, s.What)
 		}
 	}
-	if len(tr.asked) != 0 {
-		t.Errorf("resolver was asked %q; want nothing", tr.asked)
+	if got := tr.names(); len(got) != 0 {
+		t.Errorf("resolver was asked %q; want nothing", got)
 	}
-	if got := dial(t, addr).read("%2e%2e/x", "octet"); got.err != "1 File not found" || len(tr.asked) == 0 {
-		t.Errorf("read %%2e%%2e/x = %q, asked %q; want a plain miss", got.err, tr.asked)
+	if got := dial(t, addr).read("%2e%2e/x", "octet"); got.err != "1 File not found" || len(tr.names()) == 0 {
+		t.Errorf("read %%2e%%2e/x = %q, asked %q; want a plain miss", got.err, tr.names())
 	}
 }
 
@@ -259,8 +266,8 @@ func TestSourceThatNeverAnswers(t *testing.T) { // T15
 			t.Errorf("answer of %d bytes to a request of %d", len(rest)+2, asked)
 		}
 	}
-	if answers != maxUnanswered {
-		t.Errorf("%d transfers were started for a source that never answers; want %d", answers, maxUnanswered)
+	if answers != 4 {
+		t.Errorf("%d transfers were started for a source that never answers; want 4", answers)
 	}
 }
 
