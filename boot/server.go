@@ -1,8 +1,19 @@
 package boot
 
 import (
+	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"io"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"path"
+	"strings"
 	"time"
 )
 
@@ -17,3 +28,249 @@ type File struct {
 // ResolveFunc gives the file that a loader's name stands for, the same for TFTP and HTTP; ErrNotFound when there is
 // none. Server.Resolve is one; the TFTP server calls one.
 type ResolveFunc func(ctx context.Context, name string, c Client) (File, error)
+
+// Config says what a Server serves.
+type Config struct {
+	BaseURL string   // of the broker as machines reach it, e.g. http://192.0.2.10:8080; URLs are never made from Host
+	Source  Source   // decides
+	Files   *os.Root // kernels and ramdisks; if nil, none
+	Loaders Loaders
+	Client  func(netip.Addr) Client // who has that address; if nil, nobody is known by address
+	Observe func(Sighting)          // every request; if nil, none
+	Log     *slog.Logger            // if nil, slog.Default
+}
+
+// Server gives loaders their files and scripts. It is the http.Handler for /boot/, /grub/ and /muster/, and its
+// Resolve serves TFTP.
+type Server struct{ cfg Config }
+
+// New checks the configuration.
+func New(cfg Config) (*Server, error) {
+	u, err := url.Parse(cfg.BaseURL)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || strings.Trim(u.Path, "/") != "" {
+		return nil, fmt.Errorf("base URL %q: want http://ADDRESS:PORT without a path", cfg.BaseURL)
+	}
+	cfg.BaseURL = strings.TrimRight(cfg.BaseURL, "/")
+	if cfg.Source == nil {
+		return nil, errors.New("a boot server needs a Source")
+	}
+	if cfg.Client == nil {
+		cfg.Client = func(a netip.Addr) Client { return Client{Addr: a} }
+	}
+	if cfg.Observe == nil {
+		cfg.Observe = func(Sighting) {}
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	return &Server{cfg: cfg}, nil
+}
+
+// Handles says whether an HTTP path belongs to the boot server. Over HTTP, GRUB asks for its names at the root.
+func Handles(urlPath string) bool {
+	p := strings.TrimLeft(urlPath, "/")
+	return strings.HasPrefix(p, "boot/") || strings.HasPrefix(p, "grub/") || strings.HasPrefix(p, "muster/grub/")
+}
+
+// ScriptURL is what iPXE is told to load: the identity is the packet's own, so that no bootstrap script is needed.
+func (s *Server) ScriptURL(c Client) string {
+	q := url.Values{"mac": {c.MAC.String()}}
+	if !c.UUID.IsZero() {
+		q.Set("uuid", c.UUID.String())
+	}
+	if c.Arch.EFI() {
+		q.Set("platform", "efi")
+	}
+	return s.cfg.BaseURL + "/boot/ipxe?" + strings.ReplaceAll(q.Encode(), "%3A", ":")
+}
+
+// Loader names the first program a firmware client is given: a TFTP name, or a URL for UEFI HTTP boot.
+func (s *Server) Loader(c Client) (string, bool) {
+	name, ok := s.cfg.Loaders.Name(c)
+	if ok && c.Kind == KindUEFIHTTP {
+		name = s.cfg.BaseURL + "/boot/" + name
+	}
+	return name, ok
+}
+
+// Resolve gives the file a name stands for. Names are those of protocols.md section 3: generated scripts first, then
+// files under boot/f/, then loaders.
+func (s *Server) Resolve(ctx context.Context, name string, c Client) (File, error) {
+	name = strings.TrimPrefix(path.Clean("/"+name), "/")
+	switch mac, isScript := scriptMAC(name); {
+	case name == "grub/grub.cfg", name == "boot/grub/grub.cfg":
+		return rendered(grubStub), nil
+	case isScript:
+		c.MAC, c.Kind = mac, KindGRUB
+		if c.Arch == ArchBIOS {
+			c.Arch = ArchX64 // only UEFI machines are given GRUB
+		}
+		return s.script(ctx, c, GRUB)
+	case name == "autoexec.ipxe", name == "boot/autoexec.ipxe":
+		return rendered(autoexec(s.cfg.BaseURL)), nil
+	case strings.HasPrefix(name, "boot/f/"):
+		return s.open(strings.TrimPrefix(name, "boot/f/"))
+	}
+	return s.cfg.Loaders.Open(strings.TrimPrefix(name, "boot/"))
+}
+
+// scriptMAC reads the MAC out of muster/grub/MAC/grub.cfg, the name that the GRUB stub sends every machine to.
+func scriptMAC(name string) (MAC, bool) {
+	rest, ok := strings.CutPrefix(name, "muster/grub/")
+	if !ok {
+		return MAC{}, false
+	}
+	m, ok := strings.CutSuffix(rest, "/grub.cfg")
+	if !ok {
+		return MAC{}, false
+	}
+	mac, err := ParseMAC(m)
+	return mac, err == nil
+}
+
+func (s *Server) script(ctx context.Context, c Client, d Dialect) (File, error) {
+	step, err := s.cfg.Source.Next(ctx, c)
+	if err != nil {
+		return File{}, fmt.Errorf("decide for %s: %w", c.MAC, err)
+	}
+	text, err := Render(d, s.cfg.BaseURL, c, step)
+	if err != nil {
+		// A machine that gets nothing sits at a prompt; it is told why instead.
+		s.cfg.Log.Error("render boot script", "mac", c.MAC.String(), "dialect", string(d), "err", err)
+		text, err = Render(d, s.cfg.BaseURL, c, Step{Kind: StepRefuse, Text: "this step can not be rendered, see the server log"})
+	}
+	return rendered(text), err
+}
+
+func (s *Server) open(name string) (File, error) {
+	if s.cfg.Files == nil {
+		return File{}, fmt.Errorf("file %q: %w", name, ErrNotFound)
+	}
+	return openFile(s.cfg.Files.Open(name))
+}
+
+// openFile turns an open file into a File, and whatever is no plain file into ErrNotFound.
+func openFile(f *os.File, err error) (File, error) {
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return File{}, ErrNotFound
+		}
+		return File{}, fmt.Errorf("open boot file: %w", err)
+	}
+	st, err := f.Stat()
+	if err != nil || !st.Mode().IsRegular() {
+		f.Close()
+		return File{}, ErrNotFound
+	}
+	return File{Size: st.Size(), ModTime: st.ModTime(), Content: f}, nil
+}
+
+type memory struct{ *bytes.Reader }
+
+func (memory) Close() error { return nil }
+
+func rendered(text string) File {
+	return File{Size: int64(len(text)), Content: memory{bytes.NewReader([]byte(text))}}
+}
+
+// ServeHTTP answers GET and HEAD for the names of Resolve, and /boot/ipxe with the machine's ids in the query.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		http.Error(w, "boot files are only read", http.StatusMethodNotAllowed)
+		return
+	}
+	name := strings.TrimLeft(r.URL.Path, "/")
+	c := s.cfg.Client(remoteAddr(r))
+	var file File
+	var err error
+	what := "file"
+	if path.Clean(name) == "boot/ipxe" {
+		what = "script"
+		if c, err = queryClient(r.URL.Query(), c); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		file, err = s.script(r.Context(), c, IPXE)
+	} else {
+		file, err = s.Resolve(r.Context(), name, c)
+	}
+	if err != nil {
+		s.miss(w, c, name, err)
+		return
+	}
+	defer file.Content.Close()
+	head := w.Header()
+	head.Set("Content-Type", contentType(name, what))
+	if file.ModTime.IsZero() {
+		head.Set("Cache-Control", "no-store")
+	}
+	if r.Method == http.MethodGet {
+		s.see(c, what, name, file.Size)
+	}
+	http.ServeContent(w, r, "", file.ModTime, file.Content)
+}
+
+// miss answers 404 with a body and a closed connection: shim waits for ever on an empty one that is kept alive.
+func (s *Server) miss(w http.ResponseWriter, c Client, name string, err error) {
+	w.Header().Set("Connection", "close")
+	if !errors.Is(err, ErrNotFound) {
+		s.cfg.Log.Error("serve boot file", "name", name, "err", err)
+		http.Error(w, "muster can not answer now", http.StatusServiceUnavailable)
+		return
+	}
+	s.see(c, "miss", name, 0)
+	http.Error(w, "no such boot file", http.StatusNotFound)
+}
+
+func (s *Server) see(c Client, what, name string, size int64) {
+	s.cfg.Observe(Sighting{Time: time.Now(), Client: c, Proto: "http", What: what, Name: Printable(name), Bytes: size})
+}
+
+func contentType(name, what string) string {
+	switch {
+	case what == "script", strings.HasSuffix(name, ".cfg"), strings.HasSuffix(name, ".ipxe"):
+		return "text/plain; charset=utf-8"
+	case strings.HasSuffix(name, ".efi"):
+		return "application/efi"
+	}
+	return "application/octet-stream"
+}
+
+func remoteAddr(r *http.Request) netip.Addr {
+	ap, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return ap.Addr().Unmap()
+}
+
+// queryClient reads the ids that iPXE puts into the query. Values that are no ids are left out, as firmware lies.
+func queryClient(q url.Values, c Client) (Client, error) {
+	mac, err := ParseMAC(q.Get("mac"))
+	if err != nil {
+		return c, fmt.Errorf("the query needs mac=: %w", err)
+	}
+	c.MAC, c.Kind = mac, KindIPXE
+	if u, err := ParseUUID(q.Get("uuid")); err == nil {
+		c.UUID = u
+	}
+	if q.Get("platform") == "efi" && !c.Arch.EFI() {
+		c.Arch = ArchX64
+	}
+	c.Serial, c.Asset = Printable(q.Get("serial")), Printable(q.Get("asset"))
+	return c, nil
+}
+
+// Printable makes text from a machine fit for one line: at most 255 bytes of printable ASCII, the rest as "?".
+func Printable(s string) string {
+	if len(s) > 255 {
+		s = s[:255]
+	}
+	return strings.Map(func(r rune) rune {
+		if r < 0x20 || r > 0x7e {
+			return '?'
+		}
+		return r
+	}, s)
+}

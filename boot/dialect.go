@@ -1,0 +1,54 @@
+package boot
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+// Dialect is how a step is said.
+type Dialect string
+
+// The dialects. Each is one file and one row of renderers.
+const (
+	IPXE Dialect = "ipxe"
+	GRUB Dialect = "grub"
+)
+
+var renderers = map[Dialect]func(base string, c Client, s Step) (string, error){
+	IPXE: renderIPXE,
+	GRUB: renderGRUB,
+}
+
+// Render says a step in a dialect. base is the broker's URL as the machine reaches it. A value that could add or end
+// a command in the dialect is an error; nothing is stripped from kernel arguments or file names.
+func Render(d Dialect, base string, c Client, s Step) (string, error) {
+	r, ok := renderers[d]
+	if !ok {
+		return "", fmt.Errorf("dialect %q: want ipxe or grub", d)
+	}
+	for _, name := range append([]string{s.Kernel}, s.Initrds...) {
+		if name != "" && !safeName.MatchString(name) {
+			return "", fmt.Errorf("file name %q: want letters, digits and ._/- only", name)
+		}
+	}
+	return r(base, c, s)
+}
+
+// safeName holds nothing that any dialect splits, expands or quotes.
+var safeName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*$`)
+
+// unsafeText is every byte that means something to a boot script, taken out of texts for the screen.
+var unsafeText = regexp.MustCompile(`[^A-Za-z0-9 .,:/_()=+-]+`)
+
+// screen makes free text safe to echo in every dialect: one line, at most 200 bytes, anything doubtful as "?".
+func screen(text string) string {
+	text = strings.Join(strings.Fields(unsafeText.ReplaceAllString(text, "?")), " ")
+	if len(text) > 200 {
+		text = text[:200]
+	}
+	if text == "" {
+		return "muster"
+	}
+	return text
+}

@@ -1,0 +1,71 @@
+package boot
+
+import (
+	"fmt"
+	"strings"
+)
+
+// grubStub is the one configuration that Debian's signed network GRUB asks for, the same for every machine: it names
+// the machine's own by its MAC, on $root, so that it works over TFTP and over HTTP.
+const grubStub = "# muster: each machine has its own configuration\nconfigfile /muster/grub/${net_default_mac}/grub.cfg\n" +
+	"echo 'muster: no configuration for this machine'\nsleep 30\nreboot\n"
+
+// efiLoaders are looked for on the machine's disks, in this order, when it is to boot them.
+var efiLoaders = []string{
+	"/EFI/debian/shimx64.efi", "/EFI/ubuntu/shimx64.efi", "/EFI/redhat/shimx64.efi", "/EFI/centos/shimx64.efi",
+	"/EFI/rocky/shimx64.efi", "/EFI/almalinux/shimx64.efi", "/EFI/fedora/shimx64.efi", "/EFI/opensuse/shim.efi",
+	"/EFI/Microsoft/Boot/bootmgfw.efi", "/EFI/BOOT/BOOTX64.EFI",
+}
+
+// renderGRUB writes a configuration for GRUB 2.06 and later. Every value stands in single quotes; kargs refuses
+// values that hold one. GRUB itself quotes the words again for the kernel.
+func renderGRUB(_ string, c Client, s Step) (string, error) {
+	b := &strings.Builder{}
+	fmt.Fprintf(b, "# %s\n", screen(s.Because))
+	switch s.Kind {
+	case StepRamdisk, StepKernel:
+		return grubKernel(b, c, s)
+	case StepLocal:
+		grubLocal(b, c)
+	case StepWait:
+		fmt.Fprintf(b, "echo 'muster: %s'\nsleep %d\nconfigfile /muster/grub/%s/grub.cfg\n", screen(s.Text), seconds(s.After), c.MAC)
+	case StepRefuse:
+		fmt.Fprintf(b, "echo 'muster: %s'\nsleep 30\nreboot\n", screen(s.Text))
+	default:
+		return "", fmt.Errorf("step %q has no GRUB form", s.Kind)
+	}
+	return b.String(), nil
+}
+
+func grubKernel(b *strings.Builder, c Client, s Step) (string, error) {
+	if _, err := s.Args.Render(); err != nil {
+		return "", err
+	}
+	words := []string{fmt.Sprintf("'BOOTIF=01-%s'", c.MAC.Dashes())}
+	for _, a := range s.Args {
+		word := a.Key
+		if !a.Flag {
+			word += "=" + a.Value
+		}
+		words = append(words, "'"+word+"'")
+	}
+	fmt.Fprintf(b, "echo 'muster: loading %s'\n", s.Kernel)
+	fmt.Fprintf(b, "linux /boot/f/%s %s\n", s.Kernel, strings.Join(words, " "))
+	if len(s.Initrds) > 0 {
+		fmt.Fprintf(b, "initrd /boot/f/%s\n", strings.Join(s.Initrds, " /boot/f/"))
+	}
+	fmt.Fprint(b, "boot\necho 'muster: the kernel or ramdisk could not be loaded'\nsleep 30\nreboot\n")
+	return b.String(), nil
+}
+
+// grubLocal starts the loader on the machine's disk itself: leaving GRUB ends in the firmware's menu.
+func grubLocal(b *strings.Builder, c Client) {
+	if !c.Arch.EFI() {
+		fmt.Fprint(b, "set root=(hd0)\nchainloader +1\nboot\n")
+		return
+	}
+	for _, p := range efiLoaders {
+		fmt.Fprintf(b, "if search --no-floppy --file --set=root %s; then\n  chainloader %s\n  boot\nfi\n", p, p)
+	}
+	fmt.Fprint(b, "echo 'muster: no boot loader found on the disks'\nsleep 10\nexit\n")
+}

@@ -1,0 +1,83 @@
+package boot
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// renderIPXE writes a script that every iPXE since 2019 runs (Debian 12's is the oldest in use). iPXE has no quotes:
+// words end at blanks, and ${} is expanded after that, twice; kargs refuses what could be read so.
+func renderIPXE(base string, c Client, s Step) (string, error) {
+	b := &strings.Builder{}
+	fmt.Fprintf(b, "#!ipxe\n# %s\n", screen(s.Because))
+	switch s.Kind {
+	case StepRamdisk, StepKernel:
+		return ipxeKernel(b, base, c, s)
+	case StepLocal:
+		ipxeLocal(b, c)
+	case StepWait:
+		fmt.Fprintf(b, "echo muster: %s\nsleep %d\n", screen(s.Text), seconds(s.After))
+		fmt.Fprintf(b, "chain --replace --autofree %s || reboot\n", ipxeAgain(base, c))
+	case StepRefuse:
+		fmt.Fprintf(b, "echo muster: %s\nsleep 30\n%s\n", screen(s.Text), ipxeExit(c))
+	default:
+		return "", fmt.Errorf("step %q has no iPXE form", s.Kind)
+	}
+	return b.String(), nil
+}
+
+func ipxeKernel(b *strings.Builder, base string, c Client, s Step) (string, error) {
+	words, err := s.Args.Words()
+	if err != nil {
+		return "", err
+	}
+	// initrd= by name is a must for the 2019 EFI build and does no harm elsewhere.
+	var initrds []string
+	for i := range s.Initrds {
+		initrds = append(initrds, fmt.Sprintf("initrd=initrd%d", i))
+	}
+	words = append(append(initrds, "BOOTIF=01-"+c.MAC.Dashes()), words...)
+	fmt.Fprint(b, "set try:int32 0\n:start\n")
+	fmt.Fprintf(b, "kernel --name kernel %s/boot/f/%s %s || goto retry\n", base, s.Kernel, strings.Join(words, " "))
+	for i, name := range s.Initrds {
+		fmt.Fprintf(b, "initrd --name initrd%d %s/boot/f/%s || goto retry\n", i, base, name)
+	}
+	fmt.Fprint(b, "boot || goto retry\n:retry\nimgfree\ninc try\niseq ${try} 5 && goto fail ||\nsleep ${try}\ngoto start\n")
+	fmt.Fprint(b, ":fail\necho muster: the kernel or ramdisk could not be loaded\nsleep 30\nreboot\n")
+	return b.String(), nil
+}
+
+// ipxeLocal gives the machine to its disk. On EFI an exit status that is not 0 makes the firmware try its next boot
+// entry, while 0 opens its menu; sanboot of a local disk exists on EFI since 2024.
+func ipxeLocal(b *strings.Builder, c Client) {
+	if !c.Arch.EFI() {
+		fmt.Fprint(b, "sanboot --no-describe --drive 0x80 || exit 0\n")
+		return
+	}
+	fmt.Fprint(b, `sanboot --no-describe --drive 0 --filename \EFI\debian\shimx64.efi || sanboot --no-describe --drive 0x80 || exit 1`+"\n")
+}
+
+func ipxeExit(c Client) string {
+	if c.Arch.EFI() {
+		return "exit 1"
+	}
+	return "exit 0"
+}
+
+func ipxeAgain(base string, c Client) string {
+	u := base + "/boot/ipxe?mac=" + c.MAC.String()
+	if c.Arch.EFI() {
+		u += "&platform=efi"
+	}
+	return u
+}
+
+// autoexec is the script of iPXE builds that ask for autoexec.ipxe before DHCP: it comes back with the NIC's address.
+func autoexec(base string) string {
+	return "#!ipxe\ndhcp || reboot\nchain --replace --autofree " + base + "/boot/ipxe?mac=${netX/mac}&uuid=${uuid}&platform=${platform} || reboot\n"
+}
+
+func seconds(d time.Duration) int {
+	return max(1, int(d/time.Second))
+}

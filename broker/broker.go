@@ -1,0 +1,289 @@
+// Package broker decides. It knows the nodes, evaluates tags, binds nodes to policies, keeps the provision states,
+// and answers boot and agents alike from one decision. What Razor calls a broker is a handoff here; our broker is the
+// server.
+//
+// Deciding is pure (decide, choose); every change of a node goes through one function (change) that writes the node
+// and its events in one transaction, so that the journal explains every state.
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"muster/boot"
+	"muster/boot/kargs"
+	"muster/broker/rule"
+	"muster/broker/task"
+)
+
+// Config says what a Broker works with.
+type Config struct {
+	Store   Store
+	Key     Key
+	BaseURL string           // as machines reach it
+	Kernel  string           // file name of the discovery kernel; if empty, vmlinuz
+	Ramdisk []string         // file names of the ramdisk; if empty, ramdisk.cpio.gz
+	Args    kargs.Line       // more kernel arguments for the ramdisk, e.g. console=ttyS0
+	Now     func() time.Time // if nil, time.Now
+	Log     *slog.Logger     // if nil, slog.Default
+
+	// Strangers is the most machines kept that were seen booting and never checked in; if 0, 1000.
+	Strangers int
+	// Loop is how many times one install may start within LoopWindow before the node is held; if 0, 3 in 2 hours.
+	Loop       int
+	LoopWindow time.Duration
+}
+
+// Broker is the server's heart: a boot.Source, and what the API calls.
+type Broker struct {
+	cfg    Config
+	schema *rule.Schema
+	tasks  map[string]*task.Task
+	cat    atomic.Pointer[catalog]
+	bell   bell
+	seen   chan boot.Sighting
+	lost   atomic.Int64 // sightings dropped because the queue was full
+}
+
+var _ boot.Source = (*Broker)(nil)
+
+// New reads the stored objects and settles what a stop left under way.
+func New(ctx context.Context, cfg Config) (*Broker, error) {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	if cfg.Kernel == "" {
+		cfg.Kernel = "vmlinuz"
+	}
+	if len(cfg.Ramdisk) == 0 {
+		cfg.Ramdisk = []string{"ramdisk.cpio.gz"}
+	}
+	cfg.Strangers = orDefault(cfg.Strangers, 1000)
+	cfg.Loop = orDefault(cfg.Loop, 3)
+	cfg.LoopWindow = orDefault(cfg.LoopWindow, 2*time.Hour)
+	schema, err := newSchema()
+	if err != nil {
+		return nil, err
+	}
+	tasks, err := task.Shipped()
+	if err != nil {
+		return nil, err
+	}
+	b := &Broker{cfg: cfg, schema: schema, tasks: tasks, seen: make(chan boot.Sighting, 4096)}
+	b.bell.ring = map[string]chan struct{}{}
+	err = cfg.Store.Update(ctx, func(tx Tx) error {
+		cat, err := b.loadCatalog(tx)
+		if err != nil {
+			return err
+		}
+		b.cat.Store(cat)
+		return tx.Append(&Event{Time: b.now(), Kind: EventStarted, Text: "the broker started", Who: "broker"})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("start broker: %w", err)
+	}
+	return b, nil
+}
+
+func orDefault[T int | time.Duration](v, d T) T {
+	if v == 0 {
+		return d
+	}
+	return v
+}
+
+// Run keeps the journal of sightings and the deadlines until ctx ends.
+func (b *Broker) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	wg.Go(func() { b.keepSightings(ctx) })
+	wg.Go(func() { b.keepDeadlines(ctx) })
+	wg.Wait()
+	return nil
+}
+
+func (b *Broker) now() time.Time { return b.cfg.Now().UTC().Truncate(time.Millisecond) }
+
+// change is the one way a node changes: its events and its new form in one transaction.
+func (b *Broker) change(tx Tx, n *Node, events ...Event) error {
+	n.Rev++
+	if err := tx.PutNode(n); err != nil {
+		return err
+	}
+	for i := range events {
+		e := events[i]
+		e.Node = n.ID
+		if e.Time.IsZero() {
+			e.Time = b.now()
+		}
+		if err := tx.Append(&e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// update runs f in a transaction and wakes whoever waits for the nodes it names or for any event.
+func (b *Broker) update(ctx context.Context, f func(Tx) (touched []string, err error)) error {
+	var touched []string
+	err := b.cfg.Store.Update(ctx, func(tx Tx) (err error) {
+		touched, err = f(tx)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	b.bell.wake(touched)
+	return nil
+}
+
+// move takes the node along one edge of the state table.
+func (b *Broker) move(n *Node, v Verb, who, why string) (Event, error) {
+	to, ok := n.State.next(v)
+	if !ok {
+		return Event{}, &IllegalVerb{Node: n.Title(), State: n.State, Verb: v, Legal: n.State.Legal()}
+	}
+	from := n.State
+	n.State, n.Since, n.Deadline = to, b.now(), time.Time{}
+	if v == fail {
+		n.LastError = why
+	} else if v != wait && v != resume && v != done {
+		n.LastError = ""
+	}
+	return Event{Kind: EventState, Text: fmt.Sprintf("%s -> %s", from, to) + colon(why), Who: who,
+		Data: map[string]string{"from": string(from), "to": string(to), "verb": string(v)}}, nil
+}
+
+// walk takes the node along several edges; all are recorded.
+func (b *Broker) walk(n *Node, who, why string, verbs ...Verb) ([]Event, error) {
+	var events []Event
+	for _, v := range verbs {
+		e, err := b.move(n, v, who, why)
+		if err != nil {
+			return nil, err
+		}
+		events = append(events, e)
+	}
+	return events, nil
+}
+
+// Next implements boot.Source. A machine that is seen for the first time becomes a node, protected and unknown.
+func (b *Broker) Next(ctx context.Context, c boot.Client) (boot.Step, error) {
+	n, err := b.find(ctx, c)
+	if errors.Is(err, ErrNotFound) {
+		n, err = b.sight(ctx, c)
+	}
+	switch {
+	case errors.Is(err, ErrDenied):
+		return boot.Step{Kind: boot.StepRefuse, Text: err.Error(), Because: err.Error()}, nil
+	case err != nil:
+		return boot.Step{}, err
+	}
+	return b.step(n), nil
+}
+
+// step renders the decision for a node.
+func (b *Broker) step(n *Node) boot.Step {
+	d := decide(n, b.cat.Load().taskOf(n))
+	s := boot.Step{Kind: d.Step, Because: n.Title() + ": " + d.Because}
+	if d.Step == boot.StepRamdisk {
+		s.Kernel, s.Initrds = b.cfg.Kernel, b.cfg.Ramdisk
+		s.Args = append(kargs.Line{
+			kargs.Set("muster.server", b.cfg.BaseURL),
+			kargs.Set("muster.token", b.cfg.Key.token(scopeBoot, n.ID, n.Boot.Seq)),
+		}, b.cfg.Args...)
+	}
+	return s
+}
+
+func (b *Broker) find(ctx context.Context, c boot.Client) (n *Node, err error) {
+	err = b.cfg.Store.View(ctx, func(tx Tx) error {
+		n, err = findNode(tx, clientKeys(c))
+		return err
+	})
+	return n, err
+}
+
+// findNode looks a node up by the NIC that booted, then by UUID.
+func findNode(tx Tx, k Keys) (*Node, error) {
+	for _, m := range k.MACs {
+		n, err := tx.NodeByKey(KeyMAC, m)
+		if !errors.Is(err, ErrNotFound) {
+			return n, err
+		}
+	}
+	if k.UUID != "" {
+		return tx.NodeByKey(KeyUUID, k.UUID)
+	}
+	return nil, notFound("no node has these hardware ids")
+}
+
+// sight makes a node of a machine that was seen booting. Only so many are kept that never checked in.
+func (b *Broker) sight(ctx context.Context, c boot.Client) (n *Node, err error) {
+	keys := clientKeys(c)
+	if len(keys.MACs) == 0 {
+		return nil, &classed{ErrDenied, "this machine shows no hardware id of its own"}
+	}
+	err = b.update(ctx, func(tx Tx) ([]string, error) {
+		if n, err = findNode(tx, keys); !errors.Is(err, ErrNotFound) {
+			return nil, err // another request was faster
+		}
+		if known, err := tx.Count(NodeFilter{State: Enroll}); err != nil || known >= b.cfg.Strangers {
+			return nil, errors.Join(err, &classed{ErrDenied, fmt.Sprintf("%d machines were seen that never checked in; no more are taken", known)})
+		}
+		n, err = b.newNode(tx, keys)
+		if err != nil {
+			return nil, err
+		}
+		n.Boot.Kind, n.Boot.EFI = string(c.Kind), c.Arch.EFI()
+		return []string{n.ID}, b.change(tx, n, Event{Kind: EventSighted, Who: "broker",
+			Text: fmt.Sprintf("a new machine: MAC %s, %s", c.MAC, c.Arch)})
+	})
+	return n, err
+}
+
+func (b *Broker) newNode(tx Tx, keys Keys) (*Node, error) {
+	seq, err := tx.Counter("node")
+	if err != nil {
+		return nil, err
+	}
+	now := b.now()
+	return &Node{ID: fmt.Sprintf("node%d", seq), Created: now, LastSeen: now, Keys: keys, State: Enroll, Since: now,
+		Protected: true, Boot: BootKeys{Seq: 1}, Order: OrderRef{Kind: "wait"}}, nil
+}
+
+// bell wakes those who wait for a node. The empty name is any node.
+type bell struct {
+	mu   sync.Mutex
+	ring map[string]chan struct{}
+}
+
+// hear gives a channel that is closed at the next change of the node.
+func (b *bell) hear(node string) <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c, ok := b.ring[node]
+	if !ok {
+		c = make(chan struct{})
+		b.ring[node] = c
+	}
+	return c
+}
+
+func (b *bell) wake(nodes []string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, n := range append(nodes, "") {
+		if c, ok := b.ring[n]; ok {
+			close(c)
+			delete(b.ring, n)
+		}
+	}
+}

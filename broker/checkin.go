@@ -1,0 +1,253 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"muster/agent/facts"
+)
+
+// errDenied is the one answer to a caller who is not who it says, whatever the cause.
+var errDenied = &classed{ErrDenied, "no such node or token"}
+
+// CheckIn takes an agent's report. key is the boot key of the running agent; the first check-in of a boot trades the
+// one-time token of the kernel command line for it. The same check-in again gives the same answer.
+func (b *Broker) CheckIn(ctx context.Context, key string, in *facts.CheckIn) (*facts.CheckInReply, error) {
+	if len(key) < 32 || len(key) > 128 {
+		return nil, errDenied
+	}
+	var reply *facts.CheckInReply
+	err := b.update(ctx, func(tx Tx) ([]string, error) {
+		n, fresh, err := b.admit(tx, key, in.Token)
+		if err != nil {
+			return nil, err
+		}
+		events, want, err := b.learn(tx, n, in)
+		if err != nil {
+			return nil, err
+		}
+		more, err := b.settle(tx, n, fresh)
+		if err != nil {
+			return nil, err
+		}
+		if err := b.change(tx, n, append(events, more...)...); err != nil {
+			return nil, err
+		}
+		order, err := b.render(n)
+		reply = &facts.CheckInReply{Node: n.ID, Name: n.Hostname, WantFacts: want, Tags: n.CarriedTags(), Policy: n.Policy, Order: order}
+		return []string{n.ID}, err
+	})
+	return reply, err
+}
+
+// admit says whose agent calls. fresh means that this is its first check-in.
+func (b *Broker) admit(tx Tx, key, token string) (n *Node, fresh bool, err error) {
+	hash := hashKey(key)
+	n, err = tx.NodeByKey(KeyBoot, hash)
+	if !errors.Is(err, ErrNotFound) {
+		return n, false, err
+	}
+	id, seq, ok := b.cfg.Key.open(scopeBoot, token)
+	if !ok {
+		return nil, false, errDenied
+	}
+	n, err = tx.Node(id)
+	if errors.Is(err, ErrNotFound) {
+		return nil, false, errDenied
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	if seq != n.Boot.Seq {
+		return nil, false, errDenied // traded before, by another key
+	}
+	n.Boot.Traded, n.Boot.Seq, n.Boot.KeyHash = seq, seq+1, hash
+	return n, true, nil
+}
+
+// learn takes in the facts: ids, hardware, tags. want asks the agent for the whole.
+func (b *Broker) learn(tx Tx, n *Node, in *facts.CheckIn) (events []Event, want bool, err error) {
+	n.LastSeen, n.Boot.Version, n.Errors = b.now(), in.Agent.Version, in.Errors
+	if in.Facts == nil {
+		return nil, in.FactsHash == "" || in.FactsHash != n.FactsHash, nil
+	}
+	first := n.Facts == nil
+	hash, err := in.Facts.Hash()
+	if err != nil {
+		return nil, false, invalid("facts: %s", err)
+	}
+	if !first && hash == n.FactsHash {
+		return nil, false, b.retag(tx, n, &events)
+	}
+	n.Facts, n.FactsHash, n.FactsAt = in.Facts, hash, b.now()
+	if events, err = b.adopt(tx, n, factKeys(in.Facts)); err != nil {
+		return nil, false, err
+	}
+	kind, text := EventFacts, "facts changed: "
+	if first {
+		kind, text = EventRegistered, "facts: "
+	}
+	e := Event{Kind: kind, Who: "agent", Text: text + Summary(in.Facts)}
+	if in.State != nil && in.State.UptimeMS > 0 {
+		n.Boot.UpMS = in.State.UptimeMS
+		e.Data = map[string]string{"since_kernel_ms": fmt.Sprint(in.State.UptimeMS)}
+		e.Text += fmt.Sprintf(" (%.1f s after kernel start)", float64(in.State.UptimeMS)/1000)
+	}
+	if len(in.Errors) > 0 {
+		e.Text += fmt.Sprintf("; %d not read: %s", len(in.Errors), collectors(in.Errors))
+	}
+	events = append(events, e)
+	return events, false, b.retag(tx, n, &events)
+}
+
+func collectors(errs []facts.ProbeError) string {
+	var names []string
+	for _, e := range errs {
+		names = append(names, e.Collector)
+	}
+	slices.Sort(names)
+	return strings.Join(slices.Compact(names), ", ")
+}
+
+// adopt gives the node the ids its agent found. An id of a machine that was only seen booting is taken over with its
+// record; an id of another registered node stays there, and both are told.
+func (b *Broker) adopt(tx Tx, n *Node, found Keys) ([]Event, error) {
+	var events []Event
+	for _, mac := range found.MACs {
+		if slices.Contains(n.Keys.MACs, mac) {
+			continue
+		}
+		e, err := b.claim(tx, n, KeyMAC, mac)
+		if err != nil {
+			return nil, err
+		}
+		if e == nil || e.Kind != EventConflict {
+			n.Keys.MACs = append(n.Keys.MACs, mac)
+		}
+		if e != nil {
+			events = append(events, *e)
+		}
+	}
+	slices.Sort(n.Keys.MACs)
+	if found.UUID != "" && found.UUID != n.Keys.UUID {
+		e, err := b.claim(tx, n, KeyUUID, found.UUID)
+		if err != nil {
+			return nil, err
+		}
+		if e == nil || e.Kind != EventConflict {
+			n.Keys.UUID = found.UUID
+		}
+		if e != nil {
+			events = append(events, *e)
+		}
+	}
+	n.Keys.Serial = found.Serial
+	return events, nil
+}
+
+// claim frees an id for n, or says that it can not.
+func (b *Broker) claim(tx Tx, n *Node, kind KeyKind, value string) (*Event, error) {
+	other, err := tx.NodeByKey(kind, value)
+	if errors.Is(err, ErrNotFound) || err == nil && other.ID == n.ID {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if other.Facts == nil {
+		if err := tx.DeleteNode(other.ID); err != nil {
+			return nil, err
+		}
+		return &Event{Kind: EventSighted, Who: "broker", Text: fmt.Sprintf("is the same machine as %s (%s %s), which is merged into it", other.ID, kind, value)}, nil
+	}
+	text := fmt.Sprintf("nodes %s and %s both have %s %s; it stays with %s", n.ID, other.ID, kind, value, other.ID)
+	if err := b.change(tx, other, Event{Kind: EventConflict, Who: "broker", Text: text}); err != nil {
+		return nil, err
+	}
+	return &Event{Kind: EventConflict, Who: "broker", Text: text}, nil
+}
+
+// retag evaluates all tags and records what changed.
+func (b *Broker) retag(_ Tx, n *Node, events *[]Event) error {
+	results, err := b.cat.Load().evaluate(n)
+	if err != nil {
+		return err
+	}
+	if slices.Equal(results, n.Tags) {
+		return nil
+	}
+	n.Tags = results
+	text := "no tag holds"
+	if carried := n.CarriedTags(); len(carried) > 0 {
+		text = plural(len(carried), "tag") + ": " + strings.Join(carried, ", ")
+	}
+	for _, t := range results {
+		if t.Verdict == "undecided" {
+			text += fmt.Sprintf("; %s undecided: %s", t.Name, t.Cause)
+		}
+	}
+	*events = append(*events, Event{Kind: EventTags, Who: "broker", Text: text})
+	return nil
+}
+
+// Summary says in one line what a machine is.
+func Summary(f *facts.Facts) string {
+	var parts []string
+	if s := f.System; s != nil && s.Product != "" {
+		parts = append(parts, strings.TrimSpace(s.Manufacturer+" "+s.Product))
+	}
+	if c := f.CPU; c != nil && c.Threads > 0 {
+		parts = append(parts, fmt.Sprintf("%d CPU %s", c.Threads, plural(c.Threads, "thread")))
+	}
+	if m := f.Memory; m != nil && m.TotalBytes > 0 {
+		parts = append(parts, fmt.Sprintf("%.1f GiB memory", float64(m.TotalBytes)/(1<<30)))
+	}
+	var disks int64
+	for _, d := range f.Disks {
+		disks += d.SizeBytes
+	}
+	parts = append(parts, fmt.Sprintf("%d %s (%.1f GiB)", len(f.Disks), plural(len(f.Disks), "disk"), float64(disks)/(1<<30)))
+	parts = append(parts, fmt.Sprintf("%d %s", len(f.NICs), plural(len(f.NICs), "NIC")))
+	return strings.Join(parts, ", ")
+}
+
+// WaitOrder gives the node's order as soon as its ID is greater than after; (nil, nil) when that takes longer than
+// patience.
+func (b *Broker) WaitOrder(ctx context.Context, key string, after int64, patience time.Duration) (*facts.Order, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		n, err := b.byKey(ctx, key)
+		if err != nil {
+			return nil, err
+		}
+		rung := b.bell.hear(n.ID)
+		if n, err = b.byKey(ctx, key); err != nil { // what changed before we heard
+			return nil, err
+		}
+		if n.Order.ID > after {
+			o, err := b.render(n)
+			return &o, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, nil
+		case <-rung:
+		}
+	}
+}
+
+func (b *Broker) byKey(ctx context.Context, key string) (n *Node, err error) {
+	err = b.cfg.Store.View(context.WithoutCancel(ctx), func(tx Tx) error {
+		n, err = tx.NodeByKey(KeyBoot, hashKey(key))
+		return err
+	})
+	if errors.Is(err, ErrNotFound) {
+		return nil, errDenied
+	}
+	return n, err
+}

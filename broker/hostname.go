@@ -1,0 +1,41 @@
+package broker
+
+import (
+	"regexp"
+	"strings"
+	"text/template"
+)
+
+// label is RFC 1123 section 2.1: letters, digits and inner dashes, at most 63.
+var label = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
+// hostname renders a policy's pattern for its seq-th node. What comes out must be a host name; nothing of a node's
+// facts goes in.
+func hostname(pattern, id string, seq int64) (string, error) {
+	if pattern == "" {
+		return "", nil
+	}
+	if len(pattern) > 255 || strings.Count(pattern, "{{") > 4 {
+		return "", invalid("hostname pattern is too long")
+	}
+	t, err := template.New("hostname").Option("missingkey=error").Parse(pattern)
+	if err != nil {
+		return "", invalid("hostname pattern %q: %s", pattern, err)
+	}
+	var b strings.Builder
+	if err := t.Execute(&b, struct {
+		Seq int64
+		ID  string
+	}{seq, id}); err != nil {
+		return "", invalid("hostname pattern %q: %s", pattern, err)
+	}
+	if b.Len() > 253 {
+		return "", invalid("hostname pattern %q gives a name over 253 bytes", pattern)
+	}
+	for _, l := range strings.Split(b.String(), ".") {
+		if !label.MatchString(l) {
+			return "", invalid("hostname pattern %q gives %q, which is no host name (RFC 1123)", pattern, b.String())
+		}
+	}
+	return b.String(), nil
+}

@@ -1,0 +1,347 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"muster/agent/facts"
+	"muster/boot"
+	"muster/broker/task"
+)
+
+// settle brings a node whose agent is here to where it should be: known, bound, and with an order. fresh means that
+// the agent has just booted, so an order that an earlier one had begun is given again.
+func (b *Broker) settle(tx Tx, n *Node, fresh bool) ([]Event, error) {
+	var events []Event
+	if n.State == Enroll && n.Facts != nil {
+		known, err := b.walk(n, "broker", "", Manage, done)
+		if err != nil {
+			return nil, err
+		}
+		events = append(events, known...)
+	}
+	bound, err := b.bind(tx, n)
+	if err != nil {
+		return nil, err
+	}
+	events = append(events, bound...)
+	if len(bound) > 0 || !fresh {
+		return events, nil
+	}
+	ordered, err := b.reorder(n)
+	return append(events, ordered...), err
+}
+
+// bind gives the node to the first policy that takes it, when it is free to be taken.
+func (b *Broker) bind(tx Tx, n *Node) ([]Event, error) {
+	if n.Policy != "" || n.Hold != "" || n.Facts == nil || n.State != Manageable && n.State != Available {
+		return nil, nil
+	}
+	cat := b.cat.Load()
+	cands, err := cat.candidates(tx)
+	if err != nil {
+		return nil, err
+	}
+	win, disk, lines := choose(n, cands)
+	if win == nil {
+		return nil, nil
+	}
+	seq, err := tx.Counter("policy/" + win.Name)
+	if err != nil {
+		return nil, err
+	}
+	name, err := hostname(win.Hostname, n.ID, seq)
+	if err != nil {
+		return nil, err
+	}
+	n.Policy, n.Task, n.Repo, n.Hostname = win.Name, win.Policy.Task, win.Policy.Repo, name
+	n.Protected = false
+	events := []Event{{Kind: EventBound, Who: "broker", Text: fmt.Sprintf("policy %s: %s", win.Name, winning(lines)),
+		Data: map[string]string{"policy": win.Name, "task": n.Task, "hostname": name}}}
+	if len(win.Task.Stages) == 0 {
+		return append(events, b.order(n, facts.OrderWait, "policy "+win.Name+" keeps it in the ramdisk")), nil
+	}
+	verbs := []Verb{Deploy}
+	if n.State == Manageable {
+		verbs = []Verb{Provide, done, Deploy} // simple mode: on the way to available, with no step to clean
+	}
+	moved, err := b.walk(n, "broker", "policy "+win.Name, verbs...)
+	if err != nil {
+		return nil, err
+	}
+	begun, err := b.begin(n, win.Task, 1, disk, win.Wipe || n.WipeOnce)
+	return append(append(events, moved...), begun...), err
+}
+
+// winning is the line of the policy that takes the node.
+func winning(lines []PolicyLine) string {
+	for _, l := range lines {
+		if l.Wins {
+			return l.Why
+		}
+	}
+	return ""
+}
+
+// begin starts a stage: the node is deploying and goes on to wait for its call-back.
+func (b *Broker) begin(n *Node, t *task.Task, stage int, disk *facts.Disk, wipe bool) ([]Event, error) {
+	n.Stage = stage
+	s := t.Stages[stage-1]
+	var events []Event
+	switch s.Order {
+	case facts.OrderWriteImage:
+		held, err := b.countStart(n)
+		if held != nil || err != nil {
+			return held, err
+		}
+		events = append(events, b.order(n, s.Order, fmt.Sprintf("policy %s writes %s to %s", n.Policy, n.Repo, disk.Name)))
+		n.Order.Target = &facts.Target{ID: disk.ID, SizeBytes: disk.SizeBytes, Serial: disk.Serial, WWN: disk.WWN}
+		n.Order.Wipe, n.WipeOnce = wipe, false
+	default:
+		events = append(events, b.order(n, facts.OrderReboot, fmt.Sprintf("stage %s boots the %s disk", s.Name, s.Step)))
+	}
+	e, err := b.move(n, wait, "broker", "stage "+s.Name)
+	n.Deadline = b.now().Add(time.Duration(s.Deadline))
+	return append(events, e), err
+}
+
+// countStart counts a write of the disk and holds the node when there were too many: a machine that installs in a
+// loop is stopped with its disk as it is.
+func (b *Broker) countStart(n *Node) ([]Event, error) {
+	now, recent := b.now(), n.Starts[:0]
+	for _, t := range n.Starts {
+		if now.Sub(t) < b.cfg.LoopWindow {
+			recent = append(recent, t)
+		}
+	}
+	if n.Starts = recent; len(recent) < b.cfg.Loop {
+		n.Starts = append(n.Starts, now)
+		n.InstallSeq++
+		return nil, nil
+	}
+	n.Hold = fmt.Sprintf("the install was started %d times within %s (muster node release %s)", len(recent), b.cfg.LoopWindow, n.ID)
+	return b.failNode(n, "broker", n.Hold)
+}
+
+// failNode ends an install with a cause; the agent is told to wait.
+func (b *Broker) failNode(n *Node, who, why string) ([]Event, error) {
+	e, err := b.move(n, fail, who, why)
+	if err != nil {
+		return nil, err
+	}
+	return []Event{e, {Kind: EventFailed, Who: who, Text: why}, b.order(n, facts.OrderWait, string(n.State)+": "+why)}, nil
+}
+
+// order gives the agent something new to do.
+func (b *Broker) order(n *Node, kind, because string) Event {
+	n.Order = OrderRef{ID: n.Order.ID + 1, Kind: kind, Because: because}
+	return Event{Kind: EventOrder, Who: "broker", Text: "order " + kind + colon(because)}
+}
+
+// reorder gives a newly booted agent its order: what was under way begins again.
+func (b *Broker) reorder(n *Node) ([]Event, error) {
+	t := b.cat.Load().taskOf(n)
+	d := decide(n, t)
+	stage := currentStage(n, t)
+	switch {
+	case stage != nil && n.State == WaitCallBack && stage.Order == facts.OrderWriteImage:
+		return b.rewrite(n)
+	case d.Step == boot.StepLocal:
+		return []Event{b.order(n, facts.OrderReboot, d.Because)}, nil
+	}
+	return []Event{b.order(n, facts.OrderWait, d.Because)}, nil
+}
+
+// rewrite gives the write order of a stage again, to the same disk, after the machine was restarted under it. What
+// the first start was allowed to overwrite, this one is.
+func (b *Broker) rewrite(n *Node) ([]Event, error) {
+	target := n.Order.Target
+	if target == nil {
+		return b.failNode(n, "broker", "the disk that was being written is not known any more")
+	}
+	if held, err := b.countStart(n); held != nil || err != nil {
+		return held, err
+	}
+	e := b.order(n, facts.OrderWriteImage, fmt.Sprintf("policy %s writes %s again: the machine was restarted", n.Policy, n.Repo))
+	n.Order.Target, n.Order.Wipe = target, true // a half-written disk is ours
+	return []Event{e}, nil
+}
+
+// render makes the whole order out of what the node keeps of it. Only here do secrets come in.
+func (b *Broker) render(n *Node) (facts.Order, error) {
+	o := facts.Order{ID: n.Order.ID, Kind: n.Order.Kind, Because: n.Order.Because}
+	if o.Kind != facts.OrderWriteImage || n.Order.Status == facts.StatusDone {
+		return o, nil
+	}
+	cat := b.cat.Load()
+	r, ok := cat.repos[n.Repo]
+	t := cat.taskOf(n)
+	if !ok || t == nil || n.Order.Target == nil {
+		return facts.Order{ID: o.ID, Kind: facts.OrderWait, Because: "repo " + n.Repo + " is gone"}, nil
+	}
+	name := n.Hostname
+	if name == "" {
+		name = n.ID
+	}
+	next := ""
+	if n.Stage < len(t.Stages) {
+		next = t.Stages[n.Stage].Name
+	}
+	files, err := t.RenderFiles(task.Values{Server: b.cfg.BaseURL, Node: n.ID, Hostname: name, Stage: next,
+		Token: b.cfg.Key.token(scopeStage, n.ID, n.InstallSeq)})
+	if err != nil {
+		return o, err
+	}
+	o.Image = &facts.WriteImage{Path: "/node/v1/image/" + r.SHA256, Compression: r.Compression, SizeBytes: r.SizeBytes,
+		SHA256: r.SHA256, RawBytes: r.RawBytes, Disk: *n.Order.Target, Wipe: n.Order.Wipe, Files: files}
+	return o, nil
+}
+
+// Image says which image the agent with that key may read now: that of its order.
+func (b *Broker) Image(ctx context.Context, key, sum string) error {
+	n, err := b.byKey(ctx, key)
+	if err != nil {
+		return err
+	}
+	r, ok := b.cat.Load().repos[n.Repo]
+	if !ok || r.SHA256 != sum || n.Order.Kind != facts.OrderWriteImage {
+		return errDenied
+	}
+	return nil
+}
+
+// Report takes what an agent says of its order. A report of an order that is over changes nothing.
+func (b *Broker) Report(ctx context.Context, key string, r *facts.Report) error {
+	return b.update(ctx, func(tx Tx) ([]string, error) {
+		n, err := tx.NodeByKey(KeyBoot, hashKey(key))
+		if errors.Is(err, ErrNotFound) {
+			return nil, errDenied
+		}
+		if err != nil {
+			return nil, err
+		}
+		if r.Order != n.Order.ID || n.Order.Status == facts.StatusDone || n.Order.Status == facts.StatusFailed {
+			return nil, nil
+		}
+		events, err := b.reported(n, r)
+		if err != nil {
+			return nil, err
+		}
+		n.LastSeen = b.now()
+		return []string{n.ID}, b.change(tx, n, events...)
+	})
+}
+
+func (b *Broker) reported(n *Node, r *facts.Report) ([]Event, error) {
+	before := tenth(n.Order.Done, n.Order.All)
+	n.Order.Status, n.Order.Done, n.Order.All = r.Status, r.DoneBytes, r.AllBytes
+	message := boot.Printable(strings.ReplaceAll(r.Message, "\n", " "))
+	switch r.Status {
+	case facts.StatusProgress:
+		if now := tenth(r.DoneBytes, r.AllBytes); now > before {
+			return []Event{{Kind: EventReport, Who: "agent", Text: fmt.Sprintf("%s: %d0 %%", n.Order.Kind, now)}}, nil
+		}
+		return nil, nil
+	case facts.StatusStarted:
+		return []Event{{Kind: EventReport, Who: "agent", Text: n.Order.Kind + " started" + colon(message)}}, nil
+	case facts.StatusFailed:
+		e := Event{Kind: EventReport, Who: "agent", Text: n.Order.Kind + " failed" + colon(message)}
+		if n.State != WaitCallBack {
+			return []Event{e}, nil
+		}
+		failed, err := b.failNode(n, "agent", message)
+		return append([]Event{e}, failed...), err
+	case facts.StatusDone:
+		e := Event{Kind: EventReport, Who: "agent", Text: n.Order.Kind + " done" + colon(timing(r, message)), Data: millis(r.TimingMS)}
+		if n.Order.Kind != facts.OrderWriteImage || n.State != WaitCallBack {
+			return []Event{e}, nil
+		}
+		ended, err := b.endStage(n, "agent")
+		return append([]Event{e}, ended...), err
+	}
+	return nil, invalid("status %q: want started, progress, done or failed", r.Status)
+}
+
+func tenth(done, all int64) int64 {
+	if all <= 0 {
+		return 0
+	}
+	return done * 10 / all
+}
+
+func millis(m map[string]int64) map[string]string {
+	data := map[string]string{}
+	for k, v := range m {
+		data[k+"_ms"] = fmt.Sprint(v)
+	}
+	return data
+}
+
+func timing(r *facts.Report, message string) string {
+	if message != "" || r.DoneBytes == 0 {
+		return message
+	}
+	s := fmt.Sprintf("%.0f MiB", float64(r.DoneBytes)/(1<<20))
+	for _, phase := range []string{"write", "verify", "files"} {
+		if ms, ok := r.TimingMS[phase]; ok {
+			s += fmt.Sprintf(", %s %.1f s", phase, float64(ms)/1000)
+		}
+	}
+	return s
+}
+
+// endStage goes to the next stage of the task, or to active after the last.
+func (b *Broker) endStage(n *Node, who string) ([]Event, error) {
+	t := b.cat.Load().taskOf(n)
+	stage := currentStage(n, t)
+	if stage == nil {
+		return nil, fmt.Errorf("node %s has no stage %d in task %q", n.ID, n.Stage, n.Task)
+	}
+	events := []Event{{Kind: EventStage, Who: who, Text: "stage " + stage.Name + " is done"}}
+	e, err := b.move(n, resume, who, "stage "+stage.Name+" is done")
+	if err != nil {
+		return nil, err
+	}
+	events = append(events, e)
+	if n.Stage < len(t.Stages) {
+		more, err := b.begin(n, t, n.Stage+1, nil, false)
+		return append(events, more...), err
+	}
+	if e, err = b.move(n, done, who, ""); err != nil {
+		return nil, err
+	}
+	n.Installed, n.InstalledAt, n.Starts, n.Stage = n.Policy, b.now(), nil, 0
+	return append(events, e, Event{Kind: EventActive, Who: who, Text: n.Title() + " is installed and runs from its own disk"}), nil
+}
+
+// EndStage takes the call of an installed system or installer: its one-time token ends the stage that it was made
+// for. says is what the caller told, kept in the event.
+func (b *Broker) EndStage(ctx context.Context, token, stage string, says map[string]string) error {
+	id, seq, ok := b.cfg.Key.open(scopeStage, token)
+	if !ok {
+		return errDenied
+	}
+	return b.update(ctx, func(tx Tx) ([]string, error) {
+		n, err := tx.Node(id)
+		if errors.Is(err, ErrNotFound) {
+			return nil, errDenied
+		}
+		if err != nil {
+			return nil, err
+		}
+		s := currentStage(n, b.cat.Load().taskOf(n))
+		if seq != n.InstallSeq || n.State != WaitCallBack || s == nil || s.Name != stage || s.Order != "" {
+			return nil, errDenied
+		}
+		events, err := b.endStage(n, "installer")
+		if err != nil {
+			return nil, err
+		}
+		events[0].Data = says
+		n.LastSeen = b.now()
+		return []string{n.ID}, b.change(tx, n, events...)
+	})
+}

@@ -1,0 +1,113 @@
+package broker
+
+import (
+	"time"
+
+	"muster/agent/facts"
+)
+
+// A Node is a machine known to the broker. Everything in it is the outcome of the events of its journal.
+type Node struct {
+	ID        string    `json:"id"`
+	Rev       int64     `json:"rev"` // rises with every change
+	Created   time.Time `json:"created"`
+	LastSeen  time.Time `json:"last_seen"`
+	Keys      Keys      `json:"keys"`
+	State     State     `json:"state"`
+	Since     time.Time `json:"since"` // of the state
+	Deadline  time.Time `json:"deadline,omitzero"`
+	LastError string    `json:"last_error,omitempty"`
+
+	// Protected nodes are taken by no policy that asks for approval; every node starts so.
+	Protected bool   `json:"protected"`
+	Hold      string `json:"hold,omitempty"` // why the broker installs it no more until an operator releases it
+	WipeOnce  bool   `json:"wipe_once,omitempty"`
+
+	Facts     *facts.Facts       `json:"facts,omitempty"`
+	FactsHash string             `json:"facts_hash,omitempty"`
+	FactsAt   time.Time          `json:"facts_at,omitzero"`
+	Errors    []facts.ProbeError `json:"errors,omitempty"`
+	Meta      map[string]string  `json:"meta,omitempty"`
+	Tags      []TagResult        `json:"tags,omitempty"`
+
+	Policy      string      `json:"policy,omitempty"`
+	Task        string      `json:"task,omitempty"`
+	Repo        string      `json:"repo,omitempty"`
+	Hostname    string      `json:"hostname,omitempty"`
+	Stage       int         `json:"stage,omitempty"`     // 1 is the first stage of the task; 0 none
+	Installed   string      `json:"installed,omitempty"` // policy that installed it
+	InstalledAt time.Time   `json:"installed_at,omitzero"`
+	InstallSeq  int64       `json:"install_seq,omitempty"` // rises with every write order; stage tokens hold it
+	Starts      []time.Time `json:"starts,omitempty"`      // of disk writes, for the loop limit
+
+	Boot  BootKeys `json:"boot"`
+	Order OrderRef `json:"order"`
+}
+
+// Keys are the hardware ids a node is found by, canonical and without bogus values.
+type Keys struct {
+	MACs   []string `json:"macs,omitempty"`
+	UUID   string   `json:"uuid,omitempty"`
+	Serial string   `json:"serial,omitempty"`
+}
+
+// TagResult is what a tag's rule gave on the node.
+type TagResult struct {
+	Name    string `json:"name"`
+	Verdict string `json:"verdict"` // yes, no, undecided
+	Cause   string `json:"cause,omitempty"`
+}
+
+// BootKeys hold no secret: tokens are derived from Seq and the server's key, and of the agent's key only the hash is
+// kept.
+type BootKeys struct {
+	Seq     int64  `json:"seq"`      // of the token that the next boot script carries
+	Traded  int64  `json:"traded"`   // last token traded for a boot key
+	KeyHash string `json:"key_hash"` // sha256 of the key of the running agent
+	Kind    string `json:"kind,omitempty"`
+	EFI     bool   `json:"efi,omitempty"`
+	Addr    string `json:"addr,omitempty"`
+	Version string `json:"agent_version,omitempty"`
+	UpMS    int64  `json:"up_ms,omitempty"` // kernel start to facts accepted
+}
+
+// OrderRef is the order that the agent has, or has carried out; the order itself is rendered when it is asked for.
+type OrderRef struct {
+	ID      int64         `json:"id"`
+	Kind    string        `json:"kind"`
+	Because string        `json:"because,omitempty"`
+	Status  string        `json:"status,omitempty"` // as reported: started, done, failed
+	Target  *facts.Target `json:"target,omitempty"`
+	Wipe    bool          `json:"wipe,omitempty"`
+	Done    int64         `json:"done_bytes,omitempty"`
+	All     int64         `json:"all_bytes,omitempty"`
+}
+
+// carries says whether a tag holds on the node.
+func (n *Node) tag(name string) (TagResult, bool) {
+	for _, t := range n.Tags {
+		if t.Name == name {
+			return t, true
+		}
+	}
+	return TagResult{}, false
+}
+
+// CarriedTags lists the tags that hold.
+func (n *Node) CarriedTags() []string {
+	var names []string
+	for _, t := range n.Tags {
+		if t.Verdict == "yes" {
+			names = append(names, t.Name)
+		}
+	}
+	return names
+}
+
+// Title is the hostname when there is one, else the id.
+func (n *Node) Title() string {
+	if n.Hostname != "" {
+		return n.Hostname
+	}
+	return n.ID
+}

@@ -1,0 +1,207 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"muster/agent/facts"
+	"muster/boot"
+)
+
+// An Act is an operator's word about one node.
+type Act struct {
+	Verb string // protect, unprotect, hold, release, reinstall, abort, delete
+	Wipe bool   // reinstall: the disk may hold data, this once
+	Why  string // for the journal
+	Who  string
+}
+
+// acts is the table of what an operator can say.
+var acts = map[string]func(*Broker, Tx, *Node, Act) ([]Event, error){
+	"protect":   (*Broker).protect,
+	"unprotect": (*Broker).unprotect,
+	"hold":      (*Broker).hold,
+	"release":   (*Broker).release,
+	"reinstall": (*Broker).reinstall,
+	"abort":     (*Broker).abort,
+}
+
+// Do carries out an operator's act on a node named by id, hostname or MAC.
+func (b *Broker) Do(ctx context.Context, name string, a Act) (n *Node, err error) {
+	f, ok := acts[a.Verb]
+	if !ok && a.Verb != "delete" {
+		return nil, invalid("verb %q: want protect, unprotect, hold, release, reinstall, abort or delete", a.Verb)
+	}
+	err = b.update(ctx, func(tx Tx) ([]string, error) {
+		if n, err = lookup(tx, name); err != nil {
+			return nil, err
+		}
+		if a.Verb == "delete" {
+			return []string{n.ID}, b.delete(tx, n, a)
+		}
+		events, err := f(b, tx, n, a)
+		if err != nil {
+			return nil, err
+		}
+		said := Event{Kind: EventOperator, Who: a.Who, Text: a.Verb + colon(a.Why)}
+		return []string{n.ID}, b.change(tx, n, append([]Event{said}, events...)...)
+	})
+	return n, err
+}
+
+func (b *Broker) protect(_ Tx, n *Node, _ Act) ([]Event, error) {
+	n.Protected = true
+	return nil, nil
+}
+
+func (b *Broker) unprotect(tx Tx, n *Node, _ Act) ([]Event, error) {
+	n.Protected = false
+	return b.bind(tx, n)
+}
+
+func (b *Broker) hold(_ Tx, n *Node, a Act) ([]Event, error) {
+	n.Hold = "by " + a.Who + colon(a.Why)
+	return nil, nil
+}
+
+func (b *Broker) release(tx Tx, n *Node, _ Act) ([]Event, error) {
+	if n.Hold == "" {
+		return nil, conflict("node %s is not on hold", n.Title())
+	}
+	n.Hold, n.Starts = "", nil
+	return b.bind(tx, n)
+}
+
+func (b *Broker) abort(_ Tx, n *Node, a Act) ([]Event, error) {
+	e, err := b.move(n, Abort, a.Who, "aborted by an operator")
+	if err != nil {
+		return nil, err
+	}
+	n.LastError = "aborted by an operator"
+	return []Event{e, b.order(n, facts.OrderWait, n.LastError)}, nil
+}
+
+// reinstall starts the task of the node's policy from its first stage.
+func (b *Broker) reinstall(tx Tx, n *Node, a Act) ([]Event, error) {
+	cat := b.cat.Load()
+	i := slices.IndexFunc(cat.policies, func(p Policy) bool { return p.Name == n.Policy })
+	t := cat.taskOf(n)
+	if i < 0 || t == nil || len(t.Stages) == 0 {
+		return nil, conflict("node %s is bound to no policy that installs", n.Title())
+	}
+	if n.Hold != "" {
+		return nil, conflict("node %s is on hold: %s", n.Title(), n.Hold)
+	}
+	p := cat.policies[i]
+	disk, err := pickDisk(n.Facts, p.Disk, cat.repos[n.Repo].RawBytes, true)
+	if err != nil {
+		return nil, conflict("node %s: %s", n.Title(), err)
+	}
+	if !p.Wipe && !a.Wipe && (n.Installed != "" || n.InstallSeq > 0 || holds(*disk) != "") {
+		return nil, conflict("disk %s of node %s holds data: say --wipe to lose it, this once", disk.Name, n.Title())
+	}
+	e, err := b.move(n, Rebuild, a.Who, "reinstall")
+	if err != nil {
+		return nil, err
+	}
+	n.Installed, n.Starts = "", nil
+	begun, err := b.begin(n, t, 1, disk, p.Wipe || a.Wipe)
+	return append([]Event{e}, begun...), err
+}
+
+func (b *Broker) delete(tx Tx, n *Node, a Act) error {
+	switch n.State {
+	case Enroll, Manageable, Available, InspectFailed, CleanFailed, DeployFailed:
+	default:
+		return conflict("node %s is %s: its record can be deleted in enroll, manageable, available and the failed states", n.Title(), n.State)
+	}
+	if err := tx.DeleteNode(n.ID); err != nil {
+		return err
+	}
+	return tx.Append(&Event{Time: b.now(), Node: n.ID, Kind: EventDeleted, Who: a.Who, Text: "the record was deleted" + colon(a.Why)})
+}
+
+// lookup finds a node by id, MAC or hostname.
+func lookup(tx Tx, name string) (*Node, error) {
+	n, err := tx.Node(name)
+	if !errors.Is(err, ErrNotFound) {
+		return n, err
+	}
+	if mac, err := boot.ParseMAC(name); err == nil {
+		return tx.NodeByKey(KeyMAC, mac.String())
+	}
+	nodes, err := tx.Nodes(NodeFilter{})
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range nodes {
+		if n.Hostname != "" && (n.Hostname == name || strings.HasPrefix(n.Hostname, name+".")) {
+			return n, nil
+		}
+	}
+	return nil, notFound("there is no node %q (by id, hostname or MAC)", name)
+}
+
+// Node gives a node by id, hostname or MAC.
+func (b *Broker) Node(ctx context.Context, name string) (n *Node, err error) {
+	err = b.cfg.Store.View(ctx, func(tx Tx) error {
+		n, err = lookup(tx, name)
+		return err
+	})
+	return n, err
+}
+
+// Nodes lists all nodes, oldest first.
+func (b *Broker) Nodes(ctx context.Context) (nodes []*Node, err error) {
+	err = b.cfg.Store.View(ctx, func(tx Tx) error {
+		nodes, err = tx.Nodes(NodeFilter{})
+		return err
+	})
+	return nodes, err
+}
+
+// Events gives events of the journal; when there are none yet it waits until ctx ends for the first.
+func (b *Broker) Events(ctx context.Context, f EventFilter, follow bool) (events []Event, err error) {
+	for {
+		rung := b.bell.hear("")
+		err = b.cfg.Store.View(context.WithoutCancel(ctx), func(tx Tx) error {
+			events, err = tx.Events(f)
+			return err
+		})
+		if err != nil || len(events) > 0 || !follow {
+			return events, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, nil
+		case <-rung:
+		}
+	}
+}
+
+// Step says what a node would boot next as the client it was last seen as, without a token that works.
+func (b *Broker) Step(ctx context.Context, name string) (boot.Client, boot.Step, error) {
+	n, err := b.Node(ctx, name)
+	if err != nil {
+		return boot.Client{}, boot.Step{}, err
+	}
+	c := boot.Client{Kind: boot.Kind(n.Boot.Kind)}
+	if len(n.Keys.MACs) > 0 {
+		if c.MAC, err = boot.ParseMAC(n.Keys.MACs[0]); err != nil {
+			return c, boot.Step{}, fmt.Errorf("node %s: %w", n.ID, err)
+		}
+	}
+	if n.Boot.EFI {
+		c.Arch = boot.ArchX64
+	}
+	s := b.step(n)
+	for i, a := range s.Args {
+		if a.Key == "muster.token" {
+			s.Args[i].Value = "HIDDEN"
+		}
+	}
+	return c, s, nil
+}

@@ -1,0 +1,146 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"muster/boot"
+)
+
+// Observe takes what a boot server saw. It never blocks: when the queue is full the sighting is counted and dropped.
+func (b *Broker) Observe(s boot.Sighting) {
+	select {
+	case b.seen <- s:
+	default:
+		b.lost.Add(1)
+	}
+}
+
+// keepSightings writes sightings to the journal, many in one transaction.
+func (b *Broker) keepSightings(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case s := <-b.seen:
+			batch := append([]boot.Sighting{s}, b.drain(255)...)
+			if err := b.journal(ctx, batch); err != nil && ctx.Err() == nil {
+				b.cfg.Log.Error("write sightings", "count", len(batch), "err", err)
+			}
+		}
+	}
+}
+
+func (b *Broker) drain(limit int) []boot.Sighting {
+	var more []boot.Sighting
+	for len(more) < limit {
+		select {
+		case s := <-b.seen:
+			more = append(more, s)
+		default:
+			return more
+		}
+	}
+	return more
+}
+
+// journal writes the sightings of known machines. One of an unknown machine is let go: machines become nodes when
+// they ask what to boot.
+func (b *Broker) journal(ctx context.Context, batch []boot.Sighting) error {
+	return b.update(ctx, func(tx Tx) ([]string, error) {
+		var touched []string
+		for _, s := range batch {
+			n, err := findNode(tx, clientKeys(s.Client))
+			if errors.Is(err, ErrNotFound) {
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+			n.LastSeen = b.now()
+			if s.Client.Addr.IsValid() {
+				n.Boot.Addr = s.Client.Addr.String()
+			}
+			if s.Client.Kind == boot.KindBIOS || s.Client.Kind == boot.KindUEFI || s.Client.Kind == boot.KindUEFIHTTP {
+				n.Boot.Kind, n.Boot.EFI = string(s.Client.Kind), s.Client.Arch.EFI()
+			}
+			touched = append(touched, n.ID)
+			if err := b.change(tx, n, sightingEvent(s)); err != nil {
+				return nil, err
+			}
+		}
+		return touched, nil
+	})
+}
+
+func sightingEvent(s boot.Sighting) Event {
+	e := Event{Time: s.Time.UTC().Truncate(time.Millisecond), Kind: s.Proto, Text: s.Text, Who: s.Proto,
+		Data: map[string]string{"what": s.What}}
+	if s.Name != "" {
+		e.Data["name"] = s.Name
+	}
+	if e.Text == "" {
+		e.Text = fmt.Sprintf("%s %s", s.What, s.Name)
+		if s.Bytes > 0 {
+			e.Text += fmt.Sprintf(" (%d bytes)", s.Bytes)
+		}
+	}
+	return e
+}
+
+// keepDeadlines fails the nodes whose stage took too long, at most 5 s late.
+func (b *Broker) keepDeadlines(ctx context.Context) {
+	t := time.NewTicker(5 * time.Second)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			if err := b.expire(ctx); err != nil && ctx.Err() == nil {
+				b.cfg.Log.Error("check deadlines", "err", err)
+			}
+		}
+	}
+}
+
+// expire fails every node that waits past its deadline.
+func (b *Broker) expire(ctx context.Context) error {
+	var late []*Node
+	err := b.cfg.Store.View(ctx, func(tx Tx) error {
+		nodes, err := tx.Nodes(NodeFilter{State: WaitCallBack})
+		for _, n := range nodes {
+			if b.expired(n) {
+				late = append(late, n)
+			}
+		}
+		return err
+	})
+	if err != nil || len(late) == 0 {
+		return err
+	}
+	return b.update(ctx, func(tx Tx) ([]string, error) {
+		var touched []string
+		for _, old := range late {
+			n, err := tx.Node(old.ID)
+			if err != nil || !b.expired(n) {
+				continue // it moved on meanwhile
+			}
+			events, err := b.failNode(n, "broker", "no word from the machine since "+n.Since.Format(time.RFC3339)+", the stage's deadline has passed")
+			if err != nil {
+				return nil, err
+			}
+			touched = append(touched, n.ID)
+			if err := b.change(tx, n, events...); err != nil {
+				return nil, err
+			}
+		}
+		return touched, nil
+	})
+}
+
+func (b *Broker) expired(n *Node) bool {
+	return n.State == WaitCallBack && !n.Deadline.IsZero() && b.now().After(n.Deadline)
+}

@@ -1,0 +1,69 @@
+package broker
+
+import "context"
+
+// Store keeps nodes, objects and the journal. What Update has returned without an error survives a power cut. Updates
+// are serializable: each sees all that were before it and nothing of one under way. Implementations are tested by
+// broker/store/storetest.
+type Store interface {
+	// View runs f on a consistent snapshot. f must not keep its Tx.
+	View(ctx context.Context, f func(Tx) error) error
+	// Update runs f and commits all that it did, or nothing when it returns an error. f may be run again, so it has
+	// no effects outside the Tx.
+	Update(ctx context.Context, f func(Tx) error) error
+	Close() error
+}
+
+// Tx is a transaction of a Store. Values go in and out as copies: the caller owns what it gets.
+type Tx interface {
+	Node(id string) (*Node, error)                   // ErrNotFound
+	NodeByKey(kind KeyKind, v string) (*Node, error) // ErrNotFound
+	Nodes(NodeFilter) ([]*Node, error)               // in the order they were created
+	Count(NodeFilter) (int, error)
+	PutNode(*Node) error        // ErrConflict when one of its keys belongs to another node
+	DeleteNode(id string) error // its events stay
+
+	Object(kind, name string) (Object, error) // ErrNotFound
+	Objects(kind string) ([]Object, error)    // by name
+	PutObject(Object) error
+	DeleteObject(kind, name string) error // ErrNotFound
+
+	Append(*Event) error // gives it its Seq, greater than all before
+	Events(EventFilter) ([]Event, error)
+	Counter(name string) (int64, error) // one more than the last time, from 1
+}
+
+// NodeFilter chooses nodes; an empty field chooses all.
+type NodeFilter struct {
+	State  State
+	Policy string
+}
+
+// KeyKind says which hardware id a key is.
+type KeyKind string
+
+// The kinds of keys. A value belongs to at most one node.
+const (
+	KeyMAC  KeyKind = "mac"
+	KeyUUID KeyKind = "uuid"
+	KeyBoot KeyKind = "bootkey" // sha256 of a running agent's key
+)
+
+// Indexed lists the keys that a Store finds a node by.
+func (n *Node) Indexed() map[KeyKind][]string {
+	keys := map[KeyKind][]string{KeyMAC: n.Keys.MACs}
+	if n.Keys.UUID != "" {
+		keys[KeyUUID] = []string{n.Keys.UUID}
+	}
+	if n.Boot.KeyHash != "" {
+		keys[KeyBoot] = []string{n.Boot.KeyHash}
+	}
+	return keys
+}
+
+// An Object is what an operator applied: a tag, a policy, a repo. Doc is its JSON in canonical form.
+type Object struct {
+	Kind string
+	Name string
+	Doc  []byte
+}
