@@ -36,8 +36,10 @@ func TestCompileRefuses(t *testing.T) {
 			rule.Error{Offset: 5, Line: 1, Column: 6, Msg: "unknown fact node.protectd", Near: "node.protected"}},
 		{"a fact like no other has no suggestion", `facts.qqqqqqqq == 1`,
 			rule.Error{Offset: 6, Line: 1, Column: 7, Msg: "unknown fact facts.qqqqqqqq"}},
-		{"an empty rule is refused", ``,
-			rule.Error{Line: 1, Column: 1, Msg: "unexpected token EOF"}},
+		{"an empty rule is refused", " \n",
+			rule.Error{Line: 1, Column: 1, Msg: "the rule is empty; write true for a tag that every node carries"}},
+		{"two letters that changed places are one error, even in a short word", `facts.cup.cores == 1`,
+			rule.Error{Offset: 6, Line: 1, Column: 7, Msg: "unknown fact facts.cup", Near: "facts.cpu"}},
 		{"a syntax error has its place", `facts.arch == `,
 			rule.Error{Offset: 13, Line: 1, Column: 14, Msg: "unexpected token EOF"}},
 		{"a number is no rule", `facts.cpu.cores`,
@@ -158,6 +160,7 @@ func TestRefs(t *testing.T) {
 func TestString(t *testing.T) {
 	schema := newSchema(t)
 	tests := []struct{ rule, want string }{
+		{"facts.arch == \"\uFFFD\"", "facts.arch == \"\uFFFD\""},
 		{`!(facts.arch=='x')&&true||false`, `not (facts.arch == "x") and true or false`},
 		{`facts.arch not in ["a"]`, `not (facts.arch in ["a"])`},
 		{`(true or false) and true`, `(true or false) and true`},

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/expr-lang/expr/ast"
@@ -33,8 +34,11 @@ func (c *checker) compile() (*term, *Error) {
 	if len(c.src) > maxSource {
 		return nil, c.fault(maxSource, "the rule is longer than %d bytes", maxSource)
 	}
+	if strings.TrimSpace(c.src) == "" {
+		return nil, c.fault(0, "the rule is empty; write true for a tag that every node carries")
+	}
 	for i, r := range c.src {
-		if r == utf8.RuneError {
+		if r == utf8.RuneError && !strings.HasPrefix(c.src[i:], string(utf8.RuneError)) {
 			return nil, c.faultAt(i, "the rule is not UTF-8 text")
 		}
 	}
