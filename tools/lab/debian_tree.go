@@ -162,6 +162,7 @@ func (b *debianBuild) follow(r io.Reader) (last []string) {
 		}
 		text := strings.TrimSpace(string(line))
 		if stage, ok := strings.CutPrefix(text, "I: "); ok {
+			stage, _, _ = strings.Cut(stage, ":") // a hook is followed by its whole command
 			b.say("  " + strings.TrimSuffix(stage, "..."))
 		} else if text != "" {
 			last = append(last, text)
