@@ -1,0 +1,121 @@
+package initramfs
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+)
+
+// keyRooms are the folders of the source whose files end up in a ramdisk: by the import law the agent is made of
+// nothing else of this module.
+var keyRooms = []string{"agent", "boot/kargs", "initramfs"}
+
+// Key is a hash over everything that Build reads: the toolchain's version, go.mod, go.sum, the sources, the kernel
+// package, the overlaid files, and c itself. Builds of equal keys give equal bytes, so a ramdisk whose manifest has the
+// key of a Config need not be built again. Key takes well under a second.
+func (c Config) Key(ctx context.Context) (string, error) {
+	c = c.withDefaults()
+	sum := sha256.New()
+	version := exec.CommandContext(ctx, "go", "env", "GOVERSION")
+	version.Dir = c.Source
+	toolchain, err := version.Output()
+	if err != nil {
+		return "", fmt.Errorf("find the Go toolchain for %q: %w", c.Source, err)
+	}
+	fmt.Fprintf(sum, "%q\n%q\n", [][]string{
+		{string(bytes.TrimSpace(toolchain)), builderVersion(), c.Agent, c.Arch, fmt.Sprint(c.Epoch.Unix())},
+		c.Commands, c.Modules,
+	}, c.Files)
+	for _, file := range []string{"go.mod", "go.sum"} {
+		if err := hashFile(sum, filepath.Join(c.Source, file)); err != nil {
+			return "", err
+		}
+	}
+	for _, room := range keyRooms {
+		if err := hashTree(sum, filepath.Join(c.Source, filepath.FromSlash(room)), isSource); err != nil {
+			return "", err
+		}
+	}
+	for _, f := range c.Files {
+		if err := hashTree(sum, f.Source, func(string) bool { return true }); err != nil {
+			return "", err
+		}
+	}
+	if c.Kernel != "" {
+		if err := hashFile(sum, c.Kernel); err != nil {
+			return "", err
+		}
+	}
+	return hex.EncodeToString(sum.Sum(nil)), nil
+}
+
+// builderVersion names the packages that write the archive, as this program was built with them.
+func builderVersion() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return ""
+	}
+	var used []string
+	for _, dep := range info.Deps {
+		if strings.HasPrefix(dep.Path, "github.com/u-root/") || strings.HasPrefix(dep.Path, "github.com/klauspost/") {
+			used = append(used, dep.Path+" "+dep.Version)
+		}
+	}
+	return strings.Join(used, ", ")
+}
+
+// isSource passes over what no compiler sees.
+func isSource(file string) bool {
+	return !strings.HasSuffix(file, "_test.go") && !strings.HasSuffix(file, ".md") &&
+		!strings.Contains(filepath.ToSlash(file), "/testdata/")
+}
+
+// hashTree adds every file below dir that keep wants, with its name and whether it may be executed; dir may be a file,
+// and one that does not exist adds nothing: another module need not have our rooms.
+func hashTree(sum hash.Hash, dir string, keep func(string) bool) error {
+	return filepath.WalkDir(dir, func(file string, d fs.DirEntry, err error) error {
+		if file == dir && os.IsNotExist(err) {
+			return nil
+		}
+		if err != nil || d.IsDir() || !keep(file) {
+			return err
+		}
+		info, err := os.Lstat(file)
+		if err != nil {
+			return err
+		}
+		if info.Mode()&fs.ModeSymlink != 0 && file != dir {
+			target, err := os.Readlink(file)
+			fmt.Fprintf(sum, "%q -> %q\n", file, target)
+			return err
+		}
+		fmt.Fprintf(sum, "%v\n", info.Mode()&0o100 != 0)
+		return hashFile(sum, file)
+	})
+}
+
+// hashFile adds a file's name, size and content.
+func hashFile(sum hash.Hash, file string) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	content := sha256.New()
+	size, err := io.Copy(content, f)
+	if err != nil {
+		return fmt.Errorf("read %q: %w", file, err)
+	}
+	fmt.Fprintf(sum, "%q %d %x\n", file, size, content.Sum(nil))
+	return nil
+}
