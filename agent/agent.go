@@ -30,21 +30,21 @@ type Agent struct {
 	HTTP    *http.Client // if nil, one of NewHTTP
 
 	// Effects. Those that may be nil say so.
-	Drivers  func(ctx context.Context) error                           // load drivers until the hardware is quiet; may be nil
-	Network  func(ctx context.Context) error                           // return when an address stands; may be nil
-	Settle   func(ctx context.Context)                                 // wait for late disks; may be nil
-	Probe    func(ctx context.Context, only ...string) Probed          // collect facts; no names: all of them
-	Changed  <-chan struct{}                                           // hardware came or went; may be nil
-	Now      func() time.Time                                          // if nil, time.Now
-	SetClock func(time.Time) error                                     // may be nil: the clock is left alone
-	Reboot   func() error                                              // does not return when it works
-	Poweroff func() error                                              // does not return when it works
-	Load     func(kernel, initrd, cmdline string) error                // load a kernel for Kexec; initrd may be ""
-	Kexec    func() error                                              // start the loaded kernel
-	OpenDisk func(name string) (*Disk, error)                          // by kernel name, exclusively
-	Mount    func(device, fstype, dir string) (func() error, error)    // gives the function that unmounts
-	Module   func(ctx context.Context, name string) error              // load one module by name; may be nil
-	Stall    time.Duration                                             // give up an image after so long without a byte; if 0, 10 minutes
+	Drivers  func(ctx context.Context) error                        // load drivers until the hardware is quiet; may be nil
+	Network  func(ctx context.Context) error                        // return when an address stands; may be nil
+	Settle   func(ctx context.Context)                              // wait for late disks; may be nil
+	Probe    func(ctx context.Context, only ...string) Probed       // collect facts; no names: all of them
+	Changed  <-chan struct{}                                        // hardware came or went; may be nil
+	Now      func() time.Time                                       // if nil, time.Now
+	SetClock func(time.Time) error                                  // may be nil: the clock is left alone
+	Reboot   func() error                                           // does not return when it works
+	Poweroff func() error                                           // does not return when it works
+	Load     func(kernel, initrd, cmdline string) error             // load a kernel for Kexec; initrd may be ""
+	Kexec    func() error                                           // start the loaded kernel
+	OpenDisk func(name string) (*Disk, error)                       // by kernel name, exclusively
+	Mount    func(device, fstype, dir string) (func() error, error) // gives the function that unmounts
+	Module   func(ctx context.Context, name string) error           // load one module by name; may be nil
+	Stall    time.Duration                                          // give up an image after so long without a byte; if 0, 10 minutes
 
 	broker  *broker
 	seq     int64

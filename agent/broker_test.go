@@ -24,9 +24,9 @@ type testBroker struct {
 	mu       sync.Mutex
 	checkIns []facts.CheckIn
 	reports  []facts.Report
-	orders   []facts.Order                                    // given one after the other by poll
-	reply    facts.CheckInReply                               // to every check-in
-	files    map[string][]byte                                // served by http.ServeContent
+	orders   []facts.Order                                     // given one after the other by poll
+	reply    facts.CheckInReply                                // to every check-in
+	files    map[string][]byte                                 // served by http.ServeContent
 	before   func(w http.ResponseWriter, r *http.Request) bool // true: it answered
 	body     func(r *http.Request, b io.Reader) io.Reader      // put faults into a file's body
 	calls    []string

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"time"
+
+	"muster/agent"
+	"muster/agent/probe"
+)
+
+// The child is told these two by its environment, which only root can read.
+const (
+	envKey   = "MUSTER_BOOT_KEY"
+	envCause = "MUSTER_LAST_END"
+)
+
+// memoryFile remembers, within this boot, what a restarted agent must know.
+const memoryFile = "/run/muster/agent.json"
+
+// probeDeadline bounds one look at the machine; each collector has its own, shorter one.
+const probeDeadline = 15 * time.Second
+
+// live is the parent: it keeps an agent running, whatever happens to it.
+func live(ctx context.Context, stdout io.Writer) error {
+	args, err := agent.ReadArgs("/")
+	console := &agent.Console{W: stdout, Uptime: agent.Uptime, Debug: args.Debug}
+	if err != nil {
+		console.Printf("%v", err) // the child says what is missing
+	}
+	console.Printf("muster-agent %s", agent.BuildVersion())
+	if args.Shell {
+		go shell(ctx, console)
+	}
+	key := agent.NewKey()
+	return agent.Supervise(ctx, console, func(cause string) *exec.Cmd {
+		cmd := exec.CommandContext(ctx, "/proc/self/exe", "loop")
+		cmd.Args[0] = "muster-agent" // by which a busybox knows what to be
+		cmd.Env = append(os.Environ(), envKey+"="+key, envCause+"="+cause)
+		cmd.Stdout = stdout
+		return cmd
+	})
+}
+
+// loop is the child: one agent.
+func loop(ctx context.Context, stdout io.Writer) error {
+	args, err := agent.ReadArgs("/")
+	if err != nil {
+		return err
+	}
+	a := &agent.Agent{
+		Args:    args,
+		Version: agent.BuildVersion(),
+		Built:   agent.BuildTime(),
+		Key:     os.Getenv(envKey),
+		Cause:   os.Getenv(envCause),
+		Memory:  memoryFile,
+		Console: &agent.Console{W: stdout, Uptime: agent.Uptime, Debug: args.Debug},
+		Probe: func(ctx context.Context, only ...string) agent.Probed {
+			return look(ctx, probe.Options{Root: "/", BootMAC: args.BootMAC, Custom: args.Custom, Only: only})
+		},
+	}
+	if a.Key == "" {
+		a.Key = agent.NewKey()
+	}
+	if err := a.Here(); err != nil {
+		return err
+	}
+	return a.Run(ctx)
+}
+
+// look probes the machine.
+func look(ctx context.Context, o probe.Options) agent.Probed {
+	o.Deadline = probeDeadline
+	r := probe.Run(ctx, o)
+	p := agent.Probed{Facts: r.Facts, State: r.State, Errors: r.Errors, TimingMS: r.TimingMS}
+	p.State.UptimeMS = agent.Uptime().Milliseconds()
+	var err error
+	if p.Hash, err = p.Facts.Hash(); err != nil {
+		p.Hash = "" // the broker computes its own
+	}
+	return p
+}
+
+// shell offers a shell on the console, for as long as the machine lives.
+func shell(ctx context.Context, console *agent.Console) {
+	for _, name := range []string{"/bbin/gosh", "/bin/gosh", "/bin/sh"} {
+		if _, err := os.Stat(name); err != nil {
+			continue
+		}
+		console.Printf("muster.shell: %s runs on this console", name)
+		for ctx.Err() == nil {
+			cmd := exec.CommandContext(ctx, name)
+			cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+			if err := cmd.Run(); err != nil {
+				console.Printf("%s: %v", name, err)
+			}
+			time.Sleep(time.Second)
+		}
+		return
+	}
+	console.Printf("muster.shell: this ramdisk has no shell")
+}
+
+func printVersion(w io.Writer) error {
+	_, err := fmt.Fprintf(w, "muster-agent %s (%s, %s/%s)\n", agent.BuildVersion(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return err
+}
