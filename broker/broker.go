@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -148,7 +149,7 @@ func (b *Broker) update(ctx context.Context, f func(Tx) (touched []string, err e
 func (b *Broker) move(n *Node, v Verb, who, why string) (Event, error) {
 	to, ok := n.State.next(v)
 	if !ok {
-		return Event{}, &IllegalVerb{Node: n.Title(), State: n.State, Verb: v, Legal: n.State.Legal()}
+		return Event{}, illegal(n, v)
 	}
 	from := n.State
 	n.State, n.Since, n.Deadline = to, b.now(), time.Time{}
@@ -159,6 +160,18 @@ func (b *Broker) move(n *Node, v Verb, who, why string) (Event, error) {
 	}
 	return Event{Kind: EventState, Text: fmt.Sprintf("%s -> %s", from, to) + colon(why), Who: who,
 		Data: map[string]string{"from": string(from), "to": string(to), "verb": string(v)}}, nil
+}
+
+// asked is move for a verb that an operator gave: only an operator's edges are open to it.
+func (b *Broker) asked(n *Node, v Verb, who, why string) (Event, error) {
+	if !slices.Contains(n.State.Legal(), string(v)) {
+		return Event{}, illegal(n, v)
+	}
+	return b.move(n, v, who, why)
+}
+
+func illegal(n *Node, v Verb) error {
+	return &IllegalVerb{Node: n.Title(), State: n.State, Verb: v, Legal: n.State.Legal()}
 }
 
 // walk takes the node along several edges; all are recorded.

@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -51,32 +50,18 @@ func environment(n *Node) (map[string]any, error) {
 	view := nodeView{ID: n.ID, State: string(n.State), Hostname: n.Hostname, Policy: n.Policy, Installed: n.Installed,
 		Protected: n.Protected, EFI: n.Boot.EFI, MACs: n.Keys.MACs, Meta: n.Meta}
 	env := map[string]any{"meta": meta}
-	for root, v := range map[string]any{"facts": n.Facts, "node": view} {
-		tree, err := jsonTree(v)
+	known := n.Facts
+	if known == nil {
+		known = &facts.Facts{} // every fact is unknown
+	}
+	for root, v := range map[string]any{"facts": *known, "node": view} {
+		tree, err := rule.Tree(v)
 		if err != nil {
 			return nil, fmt.Errorf("read %s of node %s: %w", root, n.ID, err)
 		}
 		env[root] = tree
 	}
 	return env, nil
-}
-
-// jsonTree turns a value into maps, lists, strings, bools and numbers (json.Number).
-func jsonTree(v any) (any, error) {
-	raw, err := json.Marshal(v)
-	if err != nil {
-		return nil, err
-	}
-	d := json.NewDecoder(strings.NewReader(string(raw)))
-	d.UseNumber()
-	var tree any
-	if err := d.Decode(&tree); err != nil {
-		return nil, err
-	}
-	if tree == nil {
-		return map[string]any{}, nil // no facts yet: every one is unknown
-	}
-	return tree, nil
 }
 
 // loadCatalog reads and compiles all objects of a transaction.

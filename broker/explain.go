@@ -88,7 +88,7 @@ func (c *catalog) explainTags(n *Node) ([]TagExplanation, error) {
 	}
 	list := []TagExplanation{}
 	for _, t := range c.tags {
-		r := t.program.Eval(env)
+		r := t.program.Explain(env)
 		x := TagExplanation{Name: t.Name, Rule: t.Rule, Verdict: r.Verdict.String(), Cause: r.Cause}
 		for _, p := range r.Parts {
 			x.Parts = append(x.Parts, RulePart{p.Expr, p.Value})

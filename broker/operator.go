@@ -76,7 +76,7 @@ func (b *Broker) release(tx Tx, n *Node, _ Act) ([]Event, error) {
 }
 
 func (b *Broker) abort(_ Tx, n *Node, a Act) ([]Event, error) {
-	e, err := b.move(n, Abort, a.Who, "aborted by an operator")
+	e, err := b.asked(n, Abort, a.Who, "aborted by an operator")
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +103,7 @@ func (b *Broker) reinstall(tx Tx, n *Node, a Act) ([]Event, error) {
 	if !p.Wipe && !a.Wipe && (n.Installed != "" || n.InstallSeq > 0 || holds(*disk) != "") {
 		return nil, conflict("disk %s of node %s holds data: say --wipe to lose it, this once", disk.Name, n.Title())
 	}
-	e, err := b.move(n, Rebuild, a.Who, "reinstall")
+	e, err := b.asked(n, Rebuild, a.Who, "reinstall")
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,111 @@
+// Package api is the broker's HTTP: /api/v1 for operators (described at /api/v1/openapi.json), /node/v1 for agents
+// and installed systems, and the boot server's names beside them. It is a package of its own so that the broker knows
+// no HTTP; here is the one place where an error becomes a status, and the one where a caller is told from a stranger.
+package api
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/gorilla/mux"
+
+	"muster/boot"
+	"muster/broker"
+	"muster/broker/repo"
+)
+
+// Config says what the API speaks for.
+type Config struct {
+	Broker *broker.Broker
+	Images *repo.Images
+	Boot   http.Handler // for the names of boot.Handles; if nil, none
+	// TokenHash is the sha256, in hexadecimal, of the operators' token. Callers on the local socket need none.
+	TokenHash string
+	BaseURL   string
+	Log       *slog.Logger // if nil, slog.Default
+}
+
+type server struct {
+	Config
+}
+
+// New gives the handler of everything the broker serves over HTTP.
+func New(cfg Config) (http.Handler, error) {
+	if _, err := hex.DecodeString(cfg.TokenHash); err != nil || len(cfg.TokenHash) != 64 {
+		return nil, fmt.Errorf("operator token hash has %d characters, not 64 hexadecimal digits: remove the file to make a new token", len(cfg.TokenHash))
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	s := &server{cfg}
+	r := mux.NewRouter().SkipClean(true)
+	r.HandleFunc("/healthz", s.handle(s.health)).Methods(http.MethodGet)
+	s.nodeRoutes(r.PathPrefix("/node/v1").Subrouter())
+	operators := r.NewRoute().Subrouter()
+	operators.Use(s.operatorsOnly)
+	s.operatorRoutes(operators)
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if s.Boot != nil && boot.Handles(req.URL.Path) {
+			s.Boot.ServeHTTP(w, req)
+			return
+		}
+		r.ServeHTTP(w, req)
+	}), nil
+}
+
+func (s *server) health(w http.ResponseWriter, _ *http.Request) error {
+	_, err := fmt.Fprintln(w, "ok")
+	return err
+}
+
+type localKey struct{}
+
+// LocalContext is a http.Server's ConnContext for the local socket: its file mode says who may call.
+func LocalContext(ctx context.Context, _ net.Conn) context.Context {
+	return context.WithValue(ctx, localKey{}, true)
+}
+
+// operatorsOnly lets in callers of the local socket and those who show the operators' token.
+func (s *server) operatorsOnly(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sum := sha256.Sum256([]byte(bearer(r)))
+		known := subtle.ConstantTimeCompare([]byte(hex.EncodeToString(sum[:])), []byte(s.TokenHash)) == 1
+		if r.Context().Value(localKey{}) == nil && !known {
+			w.Header().Set("WWW-Authenticate", "Bearer")
+			problem(w, http.StatusUnauthorized, "an operator token is needed: set MUSTER_TOKEN, or call on the server itself by its socket")
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// who names the operator for the journal.
+func who(ctx context.Context) string {
+	if ctx.Value(localKey{}) != nil {
+		return "operator (local)"
+	}
+	return "operator"
+}
+
+func bearer(r *http.Request) string {
+	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if !ok {
+		return ""
+	}
+	return token
+}
+
+// Timeouts for a http.Server around the handler: slow headers are cut, long polls and images are not.
+const (
+	ReadHeaderTimeout = 10 * time.Second
+	IdleTimeout       = 2 * time.Minute
+	MaxHeaderBytes    = 32 << 10
+)
