@@ -94,6 +94,9 @@ func TestWriteDiskMakesWhatOthersRead(t *testing.T) {
 	if err := b.configureDebian(root); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.WriteFile(filepath.Join(root, "etc", "fresh"), []byte("now"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	raw := filepath.Join(work, "disk.img")
 	if err := b.writeDisk(t.Context(), raw, root, work); err != nil {
 		t.Fatal(err)
@@ -109,7 +112,7 @@ func TestWriteDiskMakesWhatOthersRead(t *testing.T) {
 		{"sgdisk sees the type of a root partition", []string{"sgdisk", "-i", "3", raw}, "4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709"},
 		{"e2fsck finds nothing wrong", []string{"e2fsck", "-f", "-n", fs}, "rootfs: "},
 		{"the root file system has GRUB's menu", []string{"debugfs", "-R", "cat /boot/grub/grub.cfg", fs}, `menuentry "Debian GNU/Linux" {`},
-		{"files in it are of the epoch", []string{"debugfs", "-R", "stat /etc/hostname", fs}, fmt.Sprintf("mtime: 0x%08x", b.epoch.Unix())},
+		{"no file in it is younger than the epoch", []string{"debugfs", "-R", "stat /etc/fresh", fs}, fmt.Sprintf("mtime: 0x%08x", b.epoch.Unix())},
 		{"the ESP has shim at the removable path", []string{"mdir", "-b", "-i", esp, "::/EFI/BOOT"}, "BOOTX64.EFI"},
 		{"the ESP has the menu's way", []string{"mtype", "-i", esp, "::/EFI/debian/grub.cfg"}, "configfile $prefix/grub.cfg"},
 		{"the ESP is FAT32", []string{"minfo", "-i", esp, "::"}, `disk type="FAT32   "`},
