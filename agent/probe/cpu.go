@@ -32,24 +32,17 @@ func processors(ctx context.Context, m machine) (section, error) {
 		SMT:       smt(m.text(cpuDir + "/smt/control")),
 		MaxMHz:    int(m.count(cpuDir+"/cpu0/cpufreq/cpuinfo_max_freq") / 1000),
 	}
-	online, err := parseList(m.text(cpuDir + "/online"))
+	online, present, err := m.threads()
 	if err != nil {
-		return nil, malformed{fmt.Errorf("%s/online: %w", cpuDir, err)}
+		return nil, err
 	}
-	c.Threads = len(online)
-	present, err := parseList(m.text(cpuDir + "/present"))
-	if err == nil {
-		c.ThreadsPresent = len(present)
-	}
+	c.Threads, c.ThreadsPresent = len(online), len(present)
 	c.Sockets, c.Cores = m.topology(online)
-	tables, err := m.smbiosTables()
-	if tables != nil {
+	// That SMBIOS cannot be read is said by the collectors that live on it.
+	if tables, _ := m.smbiosTables(); tables != nil {
 		c.Packages = cpuPackages(tables)
-		c.Packages = c.Packages[:min(len(c.Packages), maxEntries)]
-	} else {
-		err = nil // that there is no SMBIOS is said by the collectors that live on it
 	}
-	return func(f *facts.Facts, _ *facts.State) { f.CPU = &c }, err
+	return func(f *facts.Facts, _ *facts.State) { f.CPU = &c }, nil
 }
 
 // natural reads a number that may be in hexadecimal with 0x; 0 when it is none.
@@ -81,6 +74,34 @@ func smt(s string) string {
 		return s
 	}
 	return ""
+}
+
+// threads are the processors in use and those that are there.
+func (t tree) threads() (online, present []int, err error) {
+	if !t.exists(cpuDir + "/online") {
+		online = t.threadDirs()
+		return online, online, nil
+	}
+	if online, err = parseList(t.text(cpuDir + "/online")); err != nil {
+		return nil, nil, malformed{fmt.Errorf("%s/online: %w", cpuDir, err)}
+	}
+	if present, err = parseList(t.text(cpuDir + "/present")); err != nil {
+		return nil, nil, malformed{fmt.Errorf("%s/present: %w", cpuDir, err)}
+	}
+	return online, present, nil
+}
+
+// threadDirs are the processors with a directory and a place in the topology, for kernels that give no lists.
+func (t tree) threadDirs() []int {
+	var list []int
+	for _, name := range t.names(cpuDir) {
+		digits, ok := strings.CutPrefix(name, "cpu")
+		n, err := strconv.Atoi(digits)
+		if ok && err == nil && t.exists(cpuDir+"/"+name+"/topology") {
+			list = append(list, n)
+		}
+	}
+	return list
 }
 
 // topology counts packages, and cores by package, die and core number: dies of one package number their cores alike.
@@ -129,7 +150,7 @@ func parseList(s string) ([]int, error) {
 func cpuPackages(tables []smbiosTable) []facts.CPUPackage {
 	found := []facts.CPUPackage{}
 	for _, t := range ofType(tables, smbiosCPU) {
-		if t.u8(0x18)&(1<<6) == 0 {
+		if t.u8(0x18)&(1<<6) == 0 || len(found) == maxEntries {
 			continue
 		}
 		found = append(found, facts.CPUPackage{

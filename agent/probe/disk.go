@@ -26,8 +26,20 @@ var notDisks = regexp.MustCompile(`^(loop|ram|zram|dm-|md|sr|fd|mtdblock|nbd|rbd
 // SCSI peripheral device types of what can hold a system (SPC-6 table 145): disk, simplified disk, zoned disk.
 var diskTypes = map[string]bool{"": true, "0": true, "14": true, "20": true}
 
+var opticalName = regexp.MustCompile(`^sr[0-9]+$`)
+
 // scsiOptical is the peripheral device type of a CD or DVD drive.
 const scsiOptical = "5"
+
+// isHardware says whether something real stands behind a name in /sys/block or /sys/class/net. The head of a multipath
+// NVMe namespace is a virtual device with a real one behind it.
+func (t tree) isHardware(name string) bool {
+	device := t.resolve(name)
+	if strings.HasPrefix(device, "/sys/devices/virtual/") {
+		return strings.Contains(device, "/nvme-subsystem/")
+	}
+	return strings.HasPrefix(device, "/sys/devices/") || t.exists(name+"/device")
+}
 
 // diskNames gives the block devices that are disks. Those of hidden paths of a multipath NVMe namespace are not.
 func (t tree) diskNames() ([]string, error) {
@@ -37,7 +49,7 @@ func (t tree) diskNames() ([]string, error) {
 	}
 	return slices.DeleteFunc(names, func(name string) bool {
 		dir := blockDir + "/" + name
-		return notDisks.MatchString(name) || !t.exists(dir+"/device") || t.text(dir+"/hidden") == "1"
+		return notDisks.MatchString(name) || !t.isHardware(dir) || t.text(dir+"/hidden") == "1"
 	}), nil
 }
 
@@ -113,6 +125,7 @@ func (m machine) disk(name string) facts.Disk {
 		ReadOnly:           m.text(dir+"/ro") == "1",
 		PCI:                b.pci,
 		NUMANode:           m.node(b.pci),
+		Partitions:         m.partitions(name),
 		RAIDLevel:          facts.Clean(m.text(dir + "/device/raid_level")),
 	}
 	if hctl := m.target(dir + "/device"); hctlForm.MatchString(hctl) {
@@ -296,7 +309,7 @@ func optical(_ context.Context, m machine) (section, error) {
 	list := []facts.Optical{}
 	for _, name := range names {
 		device := blockDir + "/" + name + "/device/"
-		if m.text(device+"type") != scsiOptical {
+		if m.text(device+"type") != scsiOptical && !opticalName.MatchString(name) {
 			continue
 		}
 		list = append(list, facts.Optical{

@@ -43,6 +43,9 @@ func (t tree) meminfo(ctx context.Context) (total, free int64, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
+	if vm.Total == 0 { // also its answer to a file that is not there
+		return 0, 0, fmt.Errorf("/proc/meminfo: no MemTotal: %w", fs.ErrNotExist)
+	}
 	return int64(vm.Total), int64(vm.Free), nil
 }
 

@@ -28,7 +28,7 @@ func (l layout) write(d *facts.Disk) {
 
 // layout opens the disk for reading and looks for tables and signatures. Nothing is assembled, activated or mounted.
 func (m machine) layout(d facts.Disk) (layout, error) {
-	l := layout{disk: d.Name, partitions: m.partitions(d.Name)}
+	l := layout{disk: d.Name, partitions: slices.Clone(d.Partitions)}
 	if d.SizeBytes == 0 {
 		return l, nil
 	}

@@ -21,7 +21,7 @@ func nics(ctx context.Context, m machine) (section, error) {
 	if err != nil {
 		return nil, err
 	}
-	names = slices.DeleteFunc(names, func(name string) bool { return !m.exists(netDir + "/" + name + "/device") })
+	names = slices.DeleteFunc(names, func(name string) bool { return !m.isHardware(netDir + "/" + name) })
 	list, lost := each(ctx, names, func(name string) (facts.NIC, error) { return m.nic(name), nil })
 	err = errors.Join(lost...)
 	if err != nil {

@@ -13,6 +13,7 @@ package probe
 import (
 	"context"
 	"maps"
+	"slices"
 	"time"
 
 	"muster/agent/facts"
@@ -122,18 +123,15 @@ func pick(only []string) (picked []collector, unknown []facts.ProbeError) {
 	if len(only) == 0 {
 		return collectors, nil
 	}
-	byName := map[string]collector{}
-	for _, c := range collectors {
-		byName[c.name] = c
-	}
-	for _, name := range only {
-		c, ok := byName[name]
-		if !ok {
+	for i, name := range only {
+		at := slices.IndexFunc(collectors, func(c collector) bool { return c.name == name })
+		switch {
+		case slices.Contains(only[:i], name):
+		case at < 0:
 			unknown = append(unknown, facts.ProbeError{Collector: facts.Line(name, 64), Code: "missing", Msg: "no such collector"})
-			continue
+		default:
+			picked = append(picked, collectors[at])
 		}
-		delete(byName, name)
-		picked = append(picked, c)
 	}
 	return picked, unknown
 }

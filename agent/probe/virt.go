@@ -36,6 +36,8 @@ func virt(_ context.Context, m machine) (section, error) {
 	v := facts.Virt{Kind: m.dmiKind()}
 	if flags, x86 := cpuFlags(string(cpuinfo)); x86 {
 		v.IsVirtual = slices.Contains(flags, "hypervisor")
+	} else if err := m.checkDMI(); err != nil {
+		return nil, err
 	} else {
 		v.IsVirtual = v.Kind != "" || m.smbiosSaysVirtual()
 	}
