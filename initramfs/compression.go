@@ -9,7 +9,6 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
-	"github.com/ulikunitz/xz"
 )
 
 // A compression is one that a Linux kernel unpacks a ramdisk with (lib/decompress.c). open is nil for those that are
@@ -25,7 +24,7 @@ type compression struct {
 var compressions = []compression{
 	{"gzip", "\x1f\x8b", openGzip},
 	{"zstd", "\x28\xb5\x2f\xfd", openZstd},
-	{"xz", "\xfd7zXZ\x00", openXZ},
+	{"xz", xzMagic, openXZ},
 	{"lz4", "\x02\x21\x4c\x18", nil},
 	{"lzop", "\x89LZO", nil},
 	{"bzip2", "BZh", nil},
@@ -62,14 +61,6 @@ func openGzip(r *bufio.Reader) (io.ReadCloser, error) {
 	}
 	z.Multistream(false)
 	return z, nil
-}
-
-func openXZ(r *bufio.Reader) (io.ReadCloser, error) {
-	z, err := xz.ReaderConfig{SingleStream: true, DictCap: maxWindow}.NewReader(r)
-	if err != nil {
-		return nil, err
-	}
-	return io.NopCloser(z), nil
 }
 
 func openZstd(r *bufio.Reader) (io.ReadCloser, error) {

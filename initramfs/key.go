@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -35,9 +36,9 @@ func (c Config) Key(ctx context.Context) (string, error) {
 	fmt.Fprintf(sum, "%q\n%q\n", [][]string{
 		{string(bytes.TrimSpace(toolchain)), builderVersion(), c.Agent, c.Arch, fmt.Sprint(c.Epoch.Unix())},
 		c.Commands, c.Modules,
-	}, c.Files)
+	}, namesOf(c.Files))
 	for _, file := range []string{"go.mod", "go.sum"} {
-		if err := hashFile(sum, filepath.Join(c.Source, file)); err != nil {
+		if err := hashFile(sum, file, filepath.Join(c.Source, file)); err != nil {
 			return "", err
 		}
 	}
@@ -52,11 +53,20 @@ func (c Config) Key(ctx context.Context) (string, error) {
 		}
 	}
 	if c.Kernel != "" {
-		if err := hashFile(sum, c.Kernel); err != nil {
+		if err := hashFile(sum, "kernel", c.Kernel); err != nil {
 			return "", err
 		}
 	}
 	return hex.EncodeToString(sum.Sum(nil)), nil
+}
+
+// namesOf are where files go; where they come from does not matter.
+func namesOf(files []File) []string {
+	names := make([]string, len(files))
+	for i, f := range files {
+		names[i] = f.Name
+	}
+	return names
 }
 
 // builderVersion names the packages that write the archive, as this program was built with them.
@@ -74,38 +84,54 @@ func builderVersion() string {
 	return strings.Join(used, ", ")
 }
 
-// isSource passes over what no compiler sees.
-func isSource(file string) bool {
-	return !strings.HasSuffix(file, "_test.go") && !strings.HasSuffix(file, ".md") &&
-		!strings.Contains(filepath.ToSlash(file), "/testdata/")
+// isSource passes over what no compiler sees. Names are relative to a room.
+func isSource(name string) bool {
+	return !strings.HasSuffix(name, "_test.go") && !strings.HasSuffix(name, ".md") &&
+		!strings.Contains("/"+name, "/testdata/")
 }
 
-// hashTree adds every file below dir that keep wants, with its name and whether it may be executed; dir may be a file,
-// and one that does not exist adds nothing: another module need not have our rooms.
+// hashTree adds every file below dir that keep wants: its name below dir, whether it may be executed, its content. dir
+// may be a file, or a link to either; one that does not exist adds nothing, as another module need not have our rooms.
 func hashTree(sum hash.Hash, dir string, keep func(string) bool) error {
-	return filepath.WalkDir(dir, func(file string, d fs.DirEntry, err error) error {
-		if file == dir && os.IsNotExist(err) {
-			return nil
-		}
-		if err != nil || d.IsDir() || !keep(file) {
-			return err
-		}
-		info, err := os.Lstat(file)
+	root, err := filepath.EvalSymlinks(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	fmt.Fprintf(sum, "tree\n")
+	return filepath.WalkDir(root, func(file string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		if info.Mode()&fs.ModeSymlink != 0 && file != dir {
-			target, err := os.Readlink(file)
-			fmt.Fprintf(sum, "%q -> %q\n", file, target)
+		name, err := filepath.Rel(root, file)
+		if err != nil || !keep(filepath.ToSlash(name)) {
 			return err
 		}
-		fmt.Fprintf(sum, "%v\n", info.Mode()&0o100 != 0)
-		return hashFile(sum, file)
+		return hashEntry(sum, name, file, d)
 	})
 }
 
-// hashFile adds a file's name, size and content.
-func hashFile(sum hash.Hash, file string) error {
+// hashEntry adds what of one file matters to a ramdisk.
+func hashEntry(sum hash.Hash, name, file string, d fs.DirEntry) error {
+	info, err := d.Info()
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(sum, "%q %v %v\n", name, d.Type(), info.Mode()&0o100 != 0)
+	switch {
+	case d.Type()&fs.ModeSymlink != 0:
+		target, err := os.Readlink(file)
+		fmt.Fprintf(sum, "%q\n", target)
+		return err
+	case d.Type().IsRegular():
+		return hashFile(sum, name, file)
+	}
+	return nil
+}
+
+// hashFile adds a file's size and content under a name.
+func hashFile(sum hash.Hash, name, file string) error {
 	f, err := os.Open(file)
 	if err != nil {
 		return err
@@ -116,6 +142,6 @@ func hashFile(sum hash.Hash, file string) error {
 	if err != nil {
 		return fmt.Errorf("read %q: %w", file, err)
 	}
-	fmt.Fprintf(sum, "%q %d %x\n", file, size, content.Sum(nil))
+	fmt.Fprintf(sum, "%q %d %x\n", name, size, content.Sum(nil))
 	return nil
 }

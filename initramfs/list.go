@@ -2,6 +2,7 @@ package initramfs
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -112,18 +113,18 @@ func (l *lister) compressed(c compression, r *bufio.Reader) error {
 // skipZeros passes the padding between archives and tells whether anything follows.
 func (l *lister) skipZeros(r *bufio.Reader) (bool, error) {
 	for {
-		b, err := r.ReadByte()
-		switch {
-		case err == nil && b == 0:
-			if l.left--; l.left < 0 {
-				return false, fmt.Errorf("%w of %d bytes unpacked", errLimit, int64(maxUnpack))
-			}
-		case errors.Is(err, io.EOF):
+		if _, err := r.Peek(1); errors.Is(err, io.EOF) {
 			return false, nil
-		case err != nil:
+		} else if err != nil {
 			return false, err
-		default:
-			return true, r.UnreadByte()
+		}
+		head, _ := r.Peek(r.Buffered())
+		n := len(head) - len(bytes.TrimLeft(head, "\x00"))
+		if l.left -= int64(n); l.left < 0 {
+			return false, fmt.Errorf("%w of %d bytes unpacked", errLimit, int64(maxUnpack))
+		}
+		if _, err := r.Discard(n); err != nil || n < len(head) {
+			return err == nil, err
 		}
 	}
 }
