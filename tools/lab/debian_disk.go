@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -74,6 +75,9 @@ func (b *debianBuild) writeDisk(ctx context.Context, raw, root, work string) err
 	if err := b.run(ctx, "mkfs.ext4", rootFSArgs(raw, root, rootSectors)...); err != nil {
 		return err
 	}
+	if err := b.stampInodes(ctx, raw, filepath.Join(work, "stamps")); err != nil {
+		return err
+	}
 	b.say("make the EFI system partition")
 	if err := b.writeESP(ctx, raw, filepath.Join(work, "esp")); err != nil {
 		return err
@@ -128,6 +132,42 @@ func rootFSArgs(raw, root string, sectors uint64) []string {
 	}
 	return []string{"-q", "-F", "-L", "rootfs", "-U", debianRootUUID, "-T", "default", "-b", "4096", "-i", "8192", "-m", "1", "-J", "size=16",
 		"-E", strings.Join(extended, ","), "-d", root, raw, fmt.Sprintf("%dk", sectors/2)}
+}
+
+// stampInodes sets the access and change times in the root file system to the epoch: mkfs.ext4 takes them from the tree, where
+// nobody can set them, and they are all that differs between two builds from the same packages. mkfs fills inodes from the
+// first on, so those in use are the numbers up to their count.
+func (b *debianBuild) stampInodes(ctx context.Context, raw, script string) error {
+	used, err := usedInodes(raw, int64(debianRoot.first)*sectorBytes)
+	if err != nil {
+		return err
+	}
+	var text strings.Builder
+	for inode := range used {
+		fmt.Fprintf(&text, "sif <%d> ctime @%d\nsif <%d> atime @%d\n", inode+1, b.epoch.Unix(), inode+1, b.epoch.Unix())
+	}
+	if err := os.WriteFile(script, []byte(text.String()), 0o600); err != nil {
+		return err
+	}
+	return b.run(ctx, "debugfs", "-w", "-f", script, fmt.Sprintf("%s?offset=%d", raw, debianRoot.first*sectorBytes))
+}
+
+// usedInodes reads the superblock of the ext4 file system at the offset (Linux, fs/ext4/ext4.h: struct ext4_super_block).
+func usedInodes(raw string, offset int64) (uint32, error) {
+	disk, err := os.Open(raw)
+	if err != nil {
+		return 0, err
+	}
+	defer disk.Close()
+	super := make([]byte, 1024)
+	if _, err := disk.ReadAt(super, offset+1024); err != nil {
+		return 0, fmt.Errorf("read superblock: %w", err)
+	}
+	all, free := binary.LittleEndian.Uint32(super), binary.LittleEndian.Uint32(super[16:])
+	if magic := binary.LittleEndian.Uint16(super[56:]); magic != 0xef53 || free > all {
+		return 0, fmt.Errorf("read superblock: magic %#x, %d of %d inodes free: no ext4", magic, free, all)
+	}
+	return all - free, nil
 }
 
 // writeESP makes a FAT32 file system with one sector per cluster, and copies the loaders in the order of espFiles.

@@ -10,7 +10,11 @@ import (
 	"time"
 )
 
-// Everything that shapes the image is data in this file; debianKey sums it, so that a change here is a new image.
+// What shapes the image is data, here and in the tables of the ESP and of GRUB; debianKey sums it, so that a change is a new
+// image.
+
+// debianSteps is raised when the steps over that data change what comes out.
+const debianSteps = 2
 
 // debianPackages are installed on top of the essential set, without recommended packages.
 var debianPackages = []string{
@@ -106,6 +110,7 @@ var debianPrograms = []hostNeed{
 	{"mmdebstrap", "mmdebstrap"},
 	{"sgdisk", "gdisk"},
 	{"mkfs.ext4", "e2fsprogs"},
+	{"debugfs", "e2fsprogs"},
 	{"mformat", "mtools"},
 	{"mcopy", "mtools"},
 	{"grub-mkimage", "grub-common"},
@@ -145,7 +150,7 @@ func debianEpoch(t time.Time) time.Time {
 // changes or the cached one is removed.
 func debianKey(epoch time.Time) string {
 	sum := sha256.New()
-	fmt.Fprintf(sum, "%d %q %q %q %q\n", epoch.Unix(), debianPackages, debianDpkgOptions, debianUnitsOn, debianUnitsOff)
+	fmt.Fprintf(sum, "%d %d %q %q %q %q\n", debianSteps, epoch.Unix(), debianPackages, debianDpkgOptions, debianUnitsOn, debianUnitsOff)
 	fmt.Fprintf(sum, "%q %q %q %v %d %d\n", debianDiskGUID, debianRootUUID, debianESPID, debianPartitions(), rootSlackBytes, imageWindow)
 	fmt.Fprintf(sum, "%v %q %v %q\n", debianFiles, grubModules, espFiles, espGRUBConfig)
 	return hex.EncodeToString(sum.Sum(nil))

@@ -113,6 +113,7 @@ func TestWriteDiskMakesWhatOthersRead(t *testing.T) {
 		{"e2fsck finds nothing wrong", []string{"e2fsck", "-f", "-n", fs}, "rootfs: "},
 		{"the root file system has GRUB's menu", []string{"debugfs", "-R", "cat /boot/grub/grub.cfg", fs}, `menuentry "Debian GNU/Linux" {`},
 		{"no file in it is younger than the epoch", []string{"debugfs", "-R", "stat /etc/fresh", fs}, fmt.Sprintf("mtime: 0x%08x", b.epoch.Unix())},
+		{"no inode tells when it was built", []string{"debugfs", "-R", "stat /etc/fresh", fs}, fmt.Sprintf("ctime: 0x%08x", b.epoch.Unix())},
 		{"the ESP has shim at the removable path", []string{"mdir", "-b", "-i", esp, "::/EFI/BOOT"}, "BOOTX64.EFI"},
 		{"the ESP has the menu's way", []string{"mtype", "-i", esp, "::/EFI/debian/grub.cfg"}, "configfile $prefix/grub.cfg"},
 		{"the ESP is FAT32", []string{"minfo", "-i", esp, "::"}, `disk type="FAT32   "`},
