@@ -1,0 +1,449 @@
+package dhcp
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/insomniacslk/dhcp/dhcpv4"
+
+	"muster/boot"
+)
+
+var quiet = slog.New(slog.DiscardHandler)
+
+func macOf(n int) boot.MAC { return boot.MAC{2, 0, 0, byte(n >> 16), byte(n >> 8), byte(n)} }
+
+// testPool is so many addresses from 192.0.2.80.
+func testPool(n int) pool {
+	first := toUint(netip.MustParseAddr("192.0.2.80"))
+	return pool{first: first, last: first + uint32(n) - 1, usable: n}
+}
+
+func memoryLeases(t *testing.T, n int) *leases {
+	t.Helper()
+	l, err := openLeases(testPool(n), "", quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func (l *leases) mustOffer(t *testing.T, m boot.MAC, now time.Time) netip.Addr {
+	t.Helper()
+	a, ok := l.offer(m, netip.Addr{}, now)
+	if !ok {
+		t.Fatalf("no address for %v", m)
+	}
+	return a
+}
+
+// TestConversations is RFC 2131: what a client says, one line each, and what it hears.
+func TestConversations(t *testing.T) {
+	addr := func(code uint8, a string) option { return option{code, four(netip.MustParseAddr(a))} }
+	renew := func(a string, options ...option) *asking {
+		p := message(3, options...)
+		p.ciaddr = netip.MustParseAddr(a)
+		return p
+	}
+	from := func(p *asking, kind dhcpv4.MessageType, ciaddr string) *asking {
+		p.options[53] = []byte{byte(kind)}
+		if ciaddr != "" {
+			p.ciaddr = netip.MustParseAddr(ciaddr)
+		}
+		return p
+	}
+	other := func(p *asking) *asking { p.mac = macOf(7); return p }
+	type line struct {
+		say  *asking
+		hear string
+	}
+	const a90, a91 = "192.0.2.90", "192.0.2.91"
+	take := func(a string) *asking { return message(3, addr(54, us.String()), addr(50, a)) }
+	for _, row := range []struct {
+		name  string
+		lines []line
+	}{
+		{"an address is offered, taken, renewed", []line{
+			{message(1, addr(50, a91)), "OFFER 192.0.2.91 192.0.2.91:68 by frame"},
+			{take(a91), "ACK 192.0.2.91 192.0.2.91:68 by frame"},
+			{renew(a91), "ACK 192.0.2.91 192.0.2.91:68"},
+		}},
+		{"another server's offer was taken", []line{
+			{message(1, addr(50, a91)), "OFFER 192.0.2.91 192.0.2.91:68 by frame"},
+			{message(3, addr(54, "192.0.2.1"), addr(50, "192.0.2.33")), ""},
+			{other(message(1, addr(50, a91))), "OFFER 192.0.2.91 192.0.2.91:68 by frame"},
+		}},
+		{"a client comes back with the address it had", []line{
+			{message(3, addr(50, a91)), "ACK 192.0.2.91 192.0.2.91:68 by frame"},
+		}},
+		{"a client comes from another network", []line{
+			{message(3, addr(50, "10.0.0.5")), "NAK 0.0.0.0 255.255.255.255:68"},
+		}},
+		{"a client asks for the address of another", []line{
+			{other(take(a91)), "ACK 192.0.2.91 192.0.2.91:68 by frame"},
+			{take(a91), "NAK 0.0.0.0 255.255.255.255:68"},
+			{renew(a91), "NAK 0.0.0.0 255.255.255.255:68"},
+		}},
+		{"a machine moves to another address and leaves the first", []line{
+			{take(a91), "ACK 192.0.2.91 192.0.2.91:68 by frame"},
+			{take(a90), "ACK 192.0.2.90 192.0.2.90:68 by frame"},
+			{other(take(a91)), "ACK 192.0.2.91 192.0.2.91:68 by frame"},
+		}},
+		{"our own address is never leased", []line{
+			{message(1, addr(50, "192.0.2.85")), "OFFER 192.0.2.85 192.0.2.85:68 by frame"},
+			{message(3, addr(50, us.String())), "NAK 0.0.0.0 255.255.255.255:68"},
+		}},
+		{"D32: the installer has a DUID, and the address of its firmware", []line{
+			{message(1, with(uefi(), addr(50, a91))...), "OFFER 192.0.2.91 192.0.2.91:68 by frame"},
+			{message(3, with(uefi(), addr(54, us.String()), addr(50, a91))...), "ACK 192.0.2.91 192.0.2.91:68 by frame"},
+			{message(1, optHex(61, "ff0011223300010001")), "OFFER 192.0.2.91 192.0.2.91:68 by frame"},
+		}},
+		{"D24: a menu choice on port 67 is no renewal", []line{
+			{renew("192.0.2.200", with(uefi(), optHex(43, "470480010000ff"))...), "ACK 0.0.0.0 192.0.2.200:68"},
+			{renew("192.0.2.200", uefi()...), "NAK 0.0.0.0 255.255.255.255:68"},
+		}},
+		{"a released address comes back to its machine", []line{
+			{take(a91), "ACK 192.0.2.91 192.0.2.91:68 by frame"},
+			{from(message(7), 7, a91), ""},
+			{message(1), "OFFER 192.0.2.91 192.0.2.91:68 by frame"},
+		}},
+		{"a released address is free for others", []line{
+			{take(a91), "ACK 192.0.2.91 192.0.2.91:68 by frame"},
+			{from(message(7), 7, a91), ""},
+			{other(take(a91)), "ACK 192.0.2.91 192.0.2.91:68 by frame"},
+		}},
+		{"a declined address is nobody's for a while", []line{
+			{take(a91), "ACK 192.0.2.91 192.0.2.91:68 by frame"},
+			{message(4, addr(50, a91)), ""},
+			{take(a91), "NAK 0.0.0.0 255.255.255.255:68"},
+			{other(take(a91)), "NAK 0.0.0.0 255.255.255.255:68"},
+		}},
+		{"a stranger cannot release or decline for another", []line{
+			{take(a91), "ACK 192.0.2.91 192.0.2.91:68 by frame"},
+			{other(from(message(7), 7, a91)), ""},
+			{other(message(4, addr(50, a91))), ""},
+			{other(take(a91)), "NAK 0.0.0.0 255.255.255.255:68"},
+		}},
+		{"a request without any address is silence", []line{{message(3), ""}}},
+		{"who has an address may ask for the rest", []line{{from(message(8), 8, "192.0.2.200"), "ACK 0.0.0.0 192.0.2.200:68"}}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			d := newDesk(t, ModeServer, nil)
+			for i, l := range row.lines {
+				in := on67(l.say.bytes())
+				if l.say.ciaddr.IsValid() {
+					in.from = netip.AddrPortFrom(l.say.ciaddr, 68)
+				}
+				p, a, ok := d.said(t, in)
+				got := ""
+				if ok {
+					got = fmt.Sprintf("%s %s %s", p.MessageType(), p.YourIPAddr, a.to)
+					if a.mac != nil {
+						got += " by frame"
+					}
+				}
+				if got != l.hear {
+					t.Errorf("line %d: heard %q; want %q", i+1, got, l.hear)
+				}
+			}
+		})
+	}
+}
+
+func TestInformIsForTheOneWhoAsks(t *testing.T) {
+	p := message(8)
+	p.ciaddr = netip.MustParseAddr("192.0.2.200")
+	in := on67(p.bytes())
+	in.from = netip.AddrPortFrom(them, 68)
+	if _, a, ok := newDesk(t, ModeServer, nil).said(t, in); ok {
+		t.Errorf("a stranger had a reply sent to %v", a.to)
+	}
+}
+
+func TestBroadcastFlagIsObeyed(t *testing.T) {
+	p := message(1)
+	p.flags = 0x8000
+	if _, a := newDesk(t, ModeServer, nil).must(t, on67(p.bytes())); a.to != broadcast || a.mac != nil {
+		t.Errorf("sent to %v; want a broadcast", a.to)
+	}
+}
+
+func TestAddressesAreFoundInOrder(t *testing.T) {
+	now := today
+	l := memoryLeases(t, 3)
+	had := l.mustOffer(t, macOf(1), now)
+	if err := l.bind(macOf(1), had, now, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	if again := memoryLeases(t, 3).mustOffer(t, macOf(1), now); again != had {
+		t.Errorf("after the lease file was lost %v is offered %v; want %v again", macOf(1), again, had)
+	}
+	second, third := l.mustOffer(t, macOf(2), now), l.mustOffer(t, macOf(3), now)
+	if had == second || second == third || had == third {
+		t.Fatalf("offered %v, %v, %v: one of them twice", had, second, third)
+	}
+	if err := l.bind(macOf(2), second, now, time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	if a, ok := l.offer(macOf(4), netip.Addr{}, now); ok {
+		t.Fatalf("a full pool offered %v", a)
+	}
+	now = now.Add(offerHold + time.Second)
+	if a := l.mustOffer(t, macOf(4), now); a != third {
+		t.Errorf("offered %v; want %v, which was offered and not taken", a, third)
+	}
+	now = now.Add(2 * time.Minute)
+	if err := l.bind(macOf(4), third, now, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	if a := l.mustOffer(t, macOf(5), now); a != second {
+		t.Errorf("offered %v; want %v, whose lease ended", a, second)
+	}
+	if m, ok := l.holder(had); !ok || m != macOf(1) {
+		t.Errorf("%v belongs to %v, %v; want %v", had, m, ok, macOf(1))
+	}
+}
+
+func TestStarvation(t *testing.T) { // T29
+	l := memoryLeases(t, 1000)
+	known := l.mustOffer(t, macOf(0), today)
+	if err := l.bind(macOf(0), known, today, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	for i := 1; i <= 65536; i++ {
+		l.offer(macOf(i), netip.Addr{}, today)
+	}
+	if got, ok := l.offer(macOf(0), netip.Addr{}, today); !ok || got != known {
+		t.Errorf("after 65,536 strangers the known machine is offered %v, %v; want %v", got, ok, known)
+	}
+	if took := time.Since(begin); took > 5*time.Second {
+		t.Errorf("65,536 strangers took %v", took)
+	}
+	if len(l.byMAC) > 1000 || len(l.byAddr) > 1000 {
+		t.Errorf("%d machines and %d addresses are remembered in a pool of 1000", len(l.byMAC), len(l.byAddr))
+	}
+}
+
+func TestPools(t *testing.T) {
+	at := netip.MustParseAddr
+	for _, row := range []struct {
+		name        string
+		prefix      string
+		first, last netip.Addr
+		want        string // "": refused
+	}{
+		{"as configured", "192.0.2.0/24", at("192.0.2.80"), at("192.0.2.99"), "192.0.2.80-192.0.2.99 20"},
+		{"the upper half when nothing is said", "192.0.2.0/24", netip.Addr{}, netip.Addr{}, "192.0.2.128-192.0.2.254 127"},
+		{"our address, the router and the name server are left out", "192.0.2.0/24", at("192.0.2.1"), at("192.0.2.20"), "192.0.2.1-192.0.2.20 17"},
+		{"a large net is cut", "10.0.0.0/8", netip.Addr{}, netip.Addr{}, "10.254.255.255-10.255.255.254 65536"},
+		{"out of the subnet", "192.0.2.0/24", at("192.0.3.80"), at("192.0.3.99"), ""},
+		{"in the wrong order", "192.0.2.0/24", at("192.0.2.99"), at("192.0.2.80"), ""},
+		{"only one end", "192.0.2.0/24", at("192.0.2.99"), netip.Addr{}, ""},
+		{"nothing but ourselves", "192.0.2.0/24", us, us, ""},
+		{"no subnet to speak of", "192.0.2.0/31", netip.Addr{}, netip.Addr{}, ""},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			p, err := poolOf(Config{PoolFirst: row.first, PoolLast: row.last},
+				site{addr: us, router: at("192.0.2.1"), dns: []netip.Addr{at("192.0.2.2")}, prefix: netip.MustParsePrefix(row.prefix)})
+			got := ""
+			if err == nil {
+				got = fmt.Sprintf("%v-%v %d", toAddr(p.first), toAddr(p.last), p.usable)
+			}
+			if got != row.want {
+				t.Errorf("pool %q, %v; want %q", got, err, row.want)
+			}
+		})
+	}
+}
+
+func TestMACOf(t *testing.T) {
+	d := newDesk(t, ModeServer, nil)
+	d.must(t, on67(message(3, optHex(50, "c000025b")).bytes()))
+	if m, ok := d.MACOf(netip.MustParseAddr("::ffff:192.0.2.91")); !ok || m != mac {
+		t.Errorf("by its lease: %v, %v; want %v", m, ok, mac)
+	}
+	d = newDesk(t, ModeProxy, nil)
+	d.said(t, on67(message(3, with(uefi(), optHex(50, "c000025b"), optHex(54, "c0000201"))...).bytes()))
+	if m, ok := d.MACOf(them); !ok || m != mac {
+		t.Errorf("by what it told the site's server: %v, %v; want %v", m, ok, mac)
+	}
+	if m, ok := d.MACOf(us); ok {
+		t.Errorf("our own address is %v's", m)
+	}
+}
+
+func TestRecentForgets(t *testing.T) {
+	r := newRecent[int, int](10)
+	for i := range 1000 {
+		r.put(i, i)
+	}
+	if n := len(r.young) + len(r.old); n > 20 {
+		t.Errorf("%d entries are remembered; want at most 20", n)
+	}
+	if _, ok := r.get(999); !ok {
+		t.Error("the latest is forgotten")
+	}
+}
+
+// reopen reads a lease file as the next start does.
+func reopen(t *testing.T, file string) *leases {
+	t.Helper()
+	l, err := openLeases(testPool(20), file, quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.close() })
+	return l
+}
+
+func TestLeasesSurviveAKill(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "leases")
+	l := reopen(t, file)
+	for i := range 3 {
+		if err := l.bind(macOf(i), l.mustOffer(t, macOf(i), today), today, time.Hour); err != nil {
+			t.Fatal(err)
+		}
+	}
+	bad := l.mustOffer(t, macOf(9), today)
+	if err := l.decline(macOf(9), bad, today); err != nil {
+		t.Fatal(err)
+	}
+	l.mustOffer(t, macOf(8), today) // an offer is no lease
+	if err := l.release(macOf(2), l.mustOffer(t, macOf(2), today), today); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(file, os.O_APPEND|os.O_WRONLY, 0) // the line that the power cut
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.WriteString("02:00:00:00:00:01 192.0.2.99 17672")
+	f.Close()
+	again := reopen(t, file) // l is not closed: it was killed
+	sortedLeases := func(l *leases) map[string]string {
+		m := map[string]string{}
+		for _, b := range l.snapshot() {
+			m[toAddr(b.addr).String()] = fmt.Sprint(b.mac, b.until.Unix(), b.leased)
+		}
+		return m
+	}
+	want := sortedLeases(l)
+	if d := cmp.Diff(want, sortedLeases(again)); d != "" || len(want) != 4 {
+		t.Errorf("leases before and after (-want +got):\n%s", d)
+	}
+	if err := again.bind(macOf(1), bad, today, time.Hour); !isRefused(err) {
+		t.Errorf("a quarantined address was leased after a restart: %v", err)
+	}
+}
+
+func TestDamagedLeaseFile(t *testing.T) {
+	good := func(n int) string {
+		return lineOf(binding{mac: macOf(n), addr: testPool(20).first + uint32(n), until: today})
+	}
+	for _, row := range []struct {
+		name string
+		text string
+		kept int
+		lost int
+	}{
+		{"whole lines", good(1) + good(2), 2, 0},
+		{"a torn last line", good(1) + good(2)[:20], 1, 1},
+		{"a last line without its end", good(1) + strings.TrimSuffix(good(2), "\n"), 2, 0},
+		{"a changed byte", good(1) + strings.Replace(good(2), "192.0.2.82", "192.0.2.83", 1) + good(3), 2, 1},
+		{"a long line", good(1) + strings.Repeat("x", 10000) + "\n" + good(2), 2, 1},
+		{"zeros, as a file system leaves them", good(1) + strings.Repeat("\x00", 5000), 1, 1},
+		{"nothing", "", 0, 0},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			kept := 0
+			lost, err := readLines(strings.NewReader(row.text), func(binding) { kept++ })
+			if err != nil || kept != row.kept || lost != row.lost {
+				t.Errorf("kept %d, lost %d, %v; want %d, %d", kept, lost, err, row.kept, row.lost)
+			}
+		})
+	}
+}
+
+func TestLeaseFileIsRewrittenInTime(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "leases")
+	l := reopen(t, file)
+	l.journal.begun = -rewriteAt + 10
+	for range 50 {
+		if err := l.bind(macOf(1), them, today, time.Hour); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b, err := os.ReadFile(file)
+	if err != nil || bytes.Count(b, []byte("\n")) > 45 || !bytes.HasSuffix(b, []byte(lineOf(*l.byMAC[macOf(1)]))) {
+		t.Errorf("after 50 renewals the file has %d lines, %v", bytes.Count(b, []byte("\n")), err)
+	}
+}
+
+func TestDiskThatFailsIsNotAcknowledged(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "leases")
+	d := newDesk(t, ModeServer, func(c *Config) { c.LeaseFile = file })
+	take := on67(message(3, optHex(50, "c000025b")).bytes())
+	d.leases.journal.file.Close() // every write fails now
+	if _, _, ok := d.said(t, take); ok {
+		t.Error("a lease that is not on disk was acknowledged")
+	}
+	d.must(t, take) // a new file is begun
+	if m, ok := reopen(t, file).holder(them); !ok || m != mac {
+		t.Errorf("after a restart %v belongs to %v, %v; want %v", them, m, ok, mac)
+	}
+}
+
+func TestManyBindAtOnce(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "leases")
+	big := testPool(20)
+	big.first = toUint(netip.MustParseAddr("192.0.0.0"))
+	big.usable = big.size()
+	l, err := openLeases(big, file, quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	for i := range 64 {
+		all.Go(func() {
+			for k := range 4 {
+				m := macOf(i*4 + k)
+				a, ok := l.offer(m, netip.Addr{}, today)
+				if !ok {
+					t.Errorf("no address for %v", m)
+					return
+				}
+				if err := l.bind(m, a, today, time.Hour); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	again, err := openLeases(big, file, quiet)
+	if err != nil || len(again.byMAC) != 256 {
+		t.Errorf("%d machines after a restart, %v; want 256", len(again.byMAC), err)
+	}
+}
+
+func FuzzLeaseLine(f *testing.F) {
+	f.Add(strings.TrimSpace(lineOf(binding{mac: mac, addr: 1, until: today})))
+	f.Add("52:54:00:12:34:56 192.0.2.91 1767225600 5ab27b50")
+	f.Fuzz(func(t *testing.T, line string) {
+		b, err := parseLine(line)
+		if err != nil {
+			return
+		}
+		if again, err := parseLine(strings.TrimSuffix(lineOf(b), "\n")); err != nil || again.addr != b.addr || again.mac != b.mac {
+			t.Errorf("%q = %+v, written and read %+v, %v", line, b, again, err)
+		}
+	})
+}
