@@ -84,10 +84,7 @@ func disks(ctx context.Context, m machine) (section, error) {
 	slices.SortStableFunc(list, func(a, b facts.Disk) int {
 		return cmp.Or(comparePCI(a.PCI, b.PCI), cmp.Compare(a.ID, b.ID))
 	})
-	err = errors.Join(late...)
-	if len(lost) > 0 {
-		err = errors.Join(incomplete{errors.Join(lost...)}, err)
-	}
+	err = errors.Join(partial(errors.Join(lost...)), errors.Join(late...))
 	return func(f *facts.Facts, _ *facts.State) { f.Disks = list }, err
 }
 

@@ -88,11 +88,11 @@ func (m image) part(start int64, at map[int64]string) {
 // write puts the image at /dev/NAME of a tree, as a sparse file.
 func (m image) write(t testing.TB, root, name string) {
 	t.Helper()
-	dir := filepath.Join(root, "dev")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	file := filepath.Join(root, "dev", name)
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	f, err := os.Create(filepath.Join(dir, name))
+	f, err := os.Create(file)
 	if err != nil {
 		t.Fatal(err)
 	}

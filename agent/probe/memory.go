@@ -27,7 +27,7 @@ func memory(ctx context.Context, m machine) (section, error) {
 	mem.OnlineBytes = m.onlineBytes(memoryDir)
 	tables, err := m.smbiosTables()
 	if tables != nil {
-		err = errors.Join(err, installed(tables, &mem))
+		err = partial(errors.Join(err, installed(tables, &mem)))
 	}
 	mem.PhysicalBytes, mem.PhysicalSource = physical(mem)
 	return func(f *facts.Facts, _ *facts.State) { f.Memory = &mem }, err

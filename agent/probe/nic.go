@@ -23,10 +23,7 @@ func nics(ctx context.Context, m machine) (section, error) {
 	}
 	names = slices.DeleteFunc(names, func(name string) bool { return !m.isHardware(netDir + "/" + name) })
 	list, lost := each(ctx, names, func(name string) (facts.NIC, error) { return m.nic(name), nil })
-	err = errors.Join(lost...)
-	if err != nil {
-		err = incomplete{err}
-	}
+	err = partial(errors.Join(lost...))
 	if m.live() {
 		byName, e := addresses(ctx)
 		err = errors.Join(err, e)

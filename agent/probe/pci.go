@@ -237,10 +237,10 @@ func bmc(_ context.Context, m machine) (section, error) {
 		}
 	}
 	records := ofType(tables, smbiosIPMI)
-	if tables == nil && dir == "" && !m.exists("/dev/ipmi0") {
-		return nil, fmt.Errorf("no BMC seen, no SMBIOS to tell: %w", err)
-	}
 	b := facts.BMC{Present: len(records) > 0 || dir != "" || m.exists("/dev/ipmi0")}
+	if !b.Present && err != nil {
+		return nil, fmt.Errorf("no BMC seen, no whole SMBIOS to tell: %w", err)
+	}
 	if len(records) > 0 {
 		b.Interface = bmcInterfaces[records[0].u8(0x04)]
 	}

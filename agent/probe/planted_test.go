@@ -33,13 +33,7 @@ func plantedMachine(t *testing.T) string {
 		m.write(t, root, name)
 	}
 	cpuid := image{0x40000000 + 16, map[int64]string{0x40000000: "\x01\x00\x00\x40TCGTCGTCGTCG"}}
-	cpuid.write(t, root, "cpuid")
-	if err := os.MkdirAll(filepath.Join(root, "dev/cpu/0"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Rename(filepath.Join(root, "dev/cpuid"), filepath.Join(root, "dev/cpu/0/cpuid")); err != nil {
-		t.Fatal(err)
-	}
+	cpuid.write(t, root, "cpu/0/cpuid")
 	return root
 }
 

@@ -131,6 +131,14 @@ type incomplete struct{ error }
 
 func (e incomplete) Unwrap() error { return e.error }
 
+// partial is err as incomplete, if there is one.
+func partial(err error) error {
+	if err == nil {
+		return nil
+	}
+	return incomplete{err}
+}
+
 // malformed marks an error about bytes that do not have the form they should have.
 type malformed struct{ error }
 
@@ -176,6 +184,9 @@ func (r *Result) markIncomplete(name string) {
 func split(err error) []error {
 	if err == nil {
 		return nil
+	}
+	if lacks, ok := err.(incomplete); ok {
+		return split(lacks.error)
 	}
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		var all []error

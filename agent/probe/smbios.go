@@ -35,7 +35,7 @@ const (
 type smbiosTable struct{ *smbios.Table }
 
 // smbiosTables gives the structures of the machine in table order. With an error there may still be those that stand
-// before the fault.
+// before the fault; what lives on them is then incomplete.
 func (t tree) smbiosTables() ([]smbiosTable, error) {
 	b, err := t.read(tablesFile, maxTables)
 	if err != nil {
@@ -139,7 +139,7 @@ func oemStrings(_ context.Context, m machine) (section, error) {
 			}
 		}
 	}
-	return func(f *facts.Facts, _ *facts.State) { f.OEMStrings = found }, err
+	return func(f *facts.Facts, _ *facts.State) { f.OEMStrings = found }, partial(err)
 }
 
 // slots reads type 9 (DSP0134 7.10).
@@ -159,7 +159,7 @@ func slots(_ context.Context, m machine) (section, error) {
 			found = append(found, s)
 		}
 	}
-	return func(f *facts.Facts, _ *facts.State) { f.Slots = found }, err
+	return func(f *facts.Facts, _ *facts.State) { f.Slots = found }, partial(err)
 }
 
 // takeOEMCustom makes custom facts of OEM strings "muster:NAME=VALUE". Custom facts of the caller win.
