@@ -381,9 +381,9 @@ func TestBadDisk(t *testing.T) {
 		{"F45: a write fails, and the report says where", faulty{writeErr: 10 << 20},
 			"write the image: write 4194304 bytes at byte 9437184: input/output error"},
 		{"a bit that the disk forgets is found", faulty{liesAt: 9<<20 + 77},
-			"read the image back: bytes 9437184 to 13631487 of the disk read back as sha256"},
+			"read the image back: bytes 9437184 to 13631487 of the disk do not read back as they were written"},
 		{"a bit that the disk forgets in the boot sector is found", faulty{liesAt: 100},
-			"write the boot sector: bytes 0 to 1048575 of the disk read back as sha256"},
+			"write the boot sector: bytes 0 to 1048575 of the disk do not read back as they were written"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

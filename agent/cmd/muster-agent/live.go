@@ -70,6 +70,7 @@ func loop(ctx context.Context, stdout io.Writer) error {
 	if err := a.Here(); err != nil {
 		return err
 	}
+	a.Console.Debugf("the loop begins")
 	return a.Run(ctx)
 }
 
