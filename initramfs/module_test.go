@@ -316,7 +316,7 @@ func TestModprobeAcceptsTheTables(t *testing.T) {
 		t.Fatalf("depmod: %v: %s", err, out)
 	}
 	for _, name := range set.names() {
-		out, err := exec.Command(modprobe, "-d", root, "-S", set.kernel.release, "--show-depends", name).CombinedOutput()
+		out, err := exec.Command(modprobe, "-C", t.TempDir(), "-d", root, "-S", set.kernel.release, "--show-depends", name).CombinedOutput()
 		if err != nil {
 			t.Errorf("%s: %v: %s", name, err, out)
 		}
@@ -327,7 +327,7 @@ func TestModprobeAcceptsTheTables(t *testing.T) {
 				continue
 			}
 			base, _, _ := cutModuleSuffix(filepath.Base(strings.TrimSpace(file)))
-			if need := moduleName(base); !strings.Contains(ours, need+" ") {
+			if need := moduleName(base); !strings.Contains(ours, need+" ") && !set.wanted[need] {
 				t.Errorf("%s: modprobe loads %q, we load %s", name, need, ours)
 			}
 		}
