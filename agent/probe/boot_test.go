@@ -70,7 +70,7 @@ func TestBoot(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			root := plant(t, tt.tree+"\n/proc/cmdline = "+tt.cmdline)
-			r := Run(t.Context(), Options{Root: root, BootMAC: tt.mac, Only: []string{"boot", "nics"}})
+			r := Run(t.Context(), Options{Root: root, BootMAC: tt.mac, Deadline: patient, Only: []string{"boot", "nics"}})
 			if diff := cmp.Diff(&tt.boot, r.Facts.Boot); diff != "" {
 				t.Errorf("boot: -want +got\n%s", diff)
 			}
@@ -107,7 +107,7 @@ func TestFirmwareModes(t *testing.T) {
 		{"a date that is none", "/sys/class/dmi/id/bios_date = 14.03.2024\n/sys/firmware/x = 1", facts.Firmware{Mode: "bios"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			r := Run(t.Context(), Options{Root: plant(t, tt.tree), Only: []string{"firmware"}})
+			r := Run(t.Context(), Options{Root: plant(t, tt.tree), Deadline: patient, Only: []string{"firmware"}})
 			if diff := cmp.Diff(&tt.want, r.Facts.Firmware); diff != "" {
 				t.Errorf("-want +got\n%s", diff)
 			}
@@ -141,7 +141,7 @@ func TestVirt(t *testing.T) {
 				}
 				m.write(t, root, "cpu/0/cpuid")
 			}
-			r := Run(t.Context(), Options{Root: root, Only: []string{"virt"}})
+			r := Run(t.Context(), Options{Root: root, Deadline: patient, Only: []string{"virt"}})
 			if diff := cmp.Diff(tt.want, r.Facts.Virt); diff != "" {
 				t.Errorf("-want +got\n%s", diff)
 			}

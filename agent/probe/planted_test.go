@@ -21,6 +21,9 @@ const (
 	gib = 1 << 30
 )
 
+// patient is the deadline of tests that are not about deadlines, on a machine busy with other things.
+const patient = 20 * time.Second
+
 // plantedMachine is the tree of testdata/planted.tree with its disks.
 func plantedMachine(t *testing.T) string {
 	t.Helper()
@@ -56,7 +59,7 @@ func plantedDisks() map[string]image {
 }
 
 func TestPlantedMachine(t *testing.T) {
-	r := Run(context.Background(), Options{Root: plantedMachine(t), Custom: map[string]string{"rack": "r12"}})
+	r := Run(context.Background(), Options{Root: plantedMachine(t), Deadline: patient, Custom: map[string]string{"rack": "r12"}})
 	for _, e := range r.Errors {
 		t.Errorf("error %+v", e)
 	}
@@ -98,7 +101,7 @@ func TestFactsAreTheSameEachTime(t *testing.T) {
 	root := plantedMachine(t)
 	var first string
 	for range 3 {
-		r := Run(context.Background(), Options{Root: root})
+		r := Run(context.Background(), Options{Root: root, Deadline: patient})
 		sum, err := r.Facts.Hash()
 		if err != nil {
 			t.Fatal(err)
@@ -113,7 +116,7 @@ func TestFactsAreTheSameEachTime(t *testing.T) {
 }
 
 func TestOnlyNamedCollectorsRun(t *testing.T) {
-	r := Run(context.Background(), Options{Root: plantedMachine(t), Only: []string{"tpm", "gpus", "gpus", "weather"}})
+	r := Run(context.Background(), Options{Root: plantedMachine(t), Deadline: patient, Only: []string{"tpm", "gpus", "gpus", "weather"}})
 	want := facts.Facts{
 		Schema: facts.Schema, TPM: &facts.TPM{Present: true, VersionMajor: 2, Driver: "tpm_crb"},
 		GPUs: []facts.GPU{{PCI: "0000:00:01.0", Class: "0300", VendorID: "1234", DeviceID: "1111", BootVGA: true}, {PCI: "0000:00:06.0", Class: "0380", VendorID: "1234", DeviceID: "1111"}},
@@ -158,9 +161,9 @@ func TestF40HungCollector(t *testing.T) {
 			root := plantedMachine(t)
 			makeFIFO(t, filepath.Join(root, tt.fifo))
 			start := time.Now()
-			const deadline = time.Second
+			const deadline = 3 * time.Second
 			r := Run(context.Background(), Options{Root: root, Deadline: deadline})
-			if took := time.Since(start); took > deadline+500*time.Millisecond {
+			if took := time.Since(start); took > deadline+time.Second {
 				t.Errorf("took %v; want at most %v", took, deadline)
 			}
 			if !tt.lost(r.Facts) {
@@ -203,7 +206,7 @@ func TestF41NothingToRead(t *testing.T) {
 			[]string{"controllers", "disks", "gpus", "nics", "optical", "pci", "tpm", "usb"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			r := Run(context.Background(), Options{Root: plant(t, tt.tree)})
+			r := Run(context.Background(), Options{Root: plant(t, tt.tree), Deadline: patient})
 			if err := r.Facts.Validate(); err != nil {
 				t.Error(err)
 			}
@@ -244,8 +247,8 @@ func TestRootThatIsNotThere(t *testing.T) {
 // The machine this test runs on: whatever it is, its facts are valid and in time.
 func TestThisMachine(t *testing.T) {
 	start := time.Now()
-	r := Run(context.Background(), Options{})
-	if took := time.Since(start); took > DefaultDeadline+time.Second {
+	r := Run(context.Background(), Options{Deadline: patient})
+	if took := time.Since(start); took > patient+time.Second {
 		t.Errorf("took %v", took)
 	}
 	if err := r.Facts.Validate(); err != nil {

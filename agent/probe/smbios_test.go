@@ -103,7 +103,7 @@ func TestFaultySMBIOSDoesNotDenyABMC(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			root := plant(t, "/proc/meminfo = MemTotal: 8 kB\n/sys/firmware/dmi/tables/DMI ~ "+base64.StdEncoding.EncodeToString(tt.table))
-			r := Run(t.Context(), Options{Root: root, Only: []string{"bmc", "memory"}})
+			r := Run(t.Context(), Options{Root: root, Deadline: patient, Only: []string{"bmc", "memory"}})
 			if diff := cmp.Diff(tt.want, r.Facts.BMC); diff != "" {
 				t.Errorf("bmc: -want +got\n%s", diff)
 			}
@@ -138,7 +138,7 @@ func TestOEMStringsBecomeCustomFacts(t *testing.T) {
 func TestSlot(t *testing.T) {
 	table := "\x09\x11\x00\x09\x01\xa5\x0d\x04\x03\x01\x00\x0c\x01\x00\x00\x3b\x08PCIe Slot 1\x00\x00\x7f\x04\x00\x7f\x00\x00"
 	root := plant(t, "/sys/firmware/dmi/tables/DMI ~ "+base64.StdEncoding.EncodeToString([]byte(table)))
-	r := Run(t.Context(), Options{Root: root, Only: []string{"slots"}})
+	r := Run(t.Context(), Options{Root: root, Deadline: patient, Only: []string{"slots"}})
 	if diff := cmp.Diff([]facts.Slot{{Designation: "PCIe Slot 1", InUse: true, PCI: "0000:3b:01.0"}}, r.Facts.Slots); diff != "" {
 		t.Errorf("slots: -want +got\n%s", diff)
 	}

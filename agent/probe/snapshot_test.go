@@ -34,7 +34,7 @@ func moduleFile(t *testing.T, module, file string) string {
 // unpack writes an archive of a machine into a directory, files and links only.
 func unpack(t *testing.T, archive string) string {
 	t.Helper()
-	dir := t.TempDir()
+	dir := memoryTempDir(t)
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -57,8 +57,21 @@ func unpack(t *testing.T, archive string) string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		unpackEntry(t, root, h, r)
+		if !strings.Contains(h.Name, "/cache/") { // half of the files, and nobody reads them
+			unpackEntry(t, root, h, r)
+		}
 	}
+}
+
+// memoryTempDir is t.TempDir in memory where that can be had: machines are thousands of small files.
+func memoryTempDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "muster")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
 }
 
 func unpackEntry(t *testing.T, root *os.Root, h *tar.Header, r io.Reader) {
@@ -112,7 +125,7 @@ func TestSnapshotsOfRealMachines(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			root := unpack(t, moduleFile(t, "github.com/jaypipes/ghw", "testdata/snapshots/"+tt.file+".tar.gz"))
-			f := Run(context.Background(), Options{Root: root}).Facts
+			f := Run(context.Background(), Options{Root: root, Deadline: patient}).Facts
 			if err := f.Validate(); err != nil {
 				t.Error(err)
 			}
@@ -137,7 +150,7 @@ func TestSnapshotsOfRealMachines(t *testing.T) {
 	}
 	t.Run("a mainframe without PCI, its disks seen along two paths", func(t *testing.T) {
 		root := unpack(t, moduleFile(t, "github.com/jaypipes/ghw", "testdata/snapshots/linux-s390x-snapshot.tar.gz"))
-		f := Run(context.Background(), Options{Root: root}).Facts
+		f := Run(context.Background(), Options{Root: root, Deadline: patient}).Facts
 		if err := f.Validate(); err != nil {
 			t.Error(err)
 		}
