@@ -77,7 +77,7 @@ type Script struct {
 }
 
 func (s *server) render(ctx context.Context, in *struct {
-	nodePath
+	Node    string `path:"node" maxLength:"253"`
 	Dialect string `query:"dialect" default:"ipxe" enum:"ipxe,grub"`
 }) (*body[Script], error) {
 	c, step, err := s.Broker.Step(ctx, in.Node)
@@ -130,7 +130,7 @@ func (s *server) deleteObject(ctx context.Context, in *struct {
 }
 
 func (s *server) act(ctx context.Context, in *struct {
-	nodePath
+	Node string `path:"node" maxLength:"253"`
 	Body struct {
 		Verb string `json:"verb"`
 		Wipe bool   `json:"wipe,omitempty" doc:"reinstall: the disk may lose what it holds, this once"`

@@ -1,0 +1,138 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"muster/broker"
+)
+
+// A Client calls the operators' API of a server.
+type Client struct {
+	base  string
+	token string
+	http  *http.Client
+}
+
+// NewClient makes a client for http://HOST:PORT with an operator's token, or for unix:PATH, where none is needed.
+func NewClient(server, token string) (*Client, error) {
+	if path, ok := strings.CutPrefix(server, "unix:"); ok {
+		dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", path)
+		}
+		return &Client{"http://muster", token, &http.Client{Transport: &http.Transport{DialContext: dial}}}, nil
+	}
+	u, err := url.Parse(server)
+	if err != nil || u.Host == "" {
+		return nil, fmt.Errorf("server %q: want http://HOST:PORT or unix:PATH", server)
+	}
+	return &Client{strings.TrimRight(server, "/"), token, http.DefaultClient}, nil
+}
+
+// Do sends a request and decodes the JSON answer into out, when out is not nil.
+func (c *Client) Do(ctx context.Context, method, path string, in io.Reader, contentType string, out any) error {
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, in)
+	if err != nil {
+		return fmt.Errorf("make request: %w", err)
+	}
+	if c.token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.token)
+	}
+	if contentType != "" {
+		req.Header.Set("Content-Type", contentType)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return fmt.Errorf("call the server: %w (is muster serve running there?)", err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode >= 300 {
+		return answered(resp)
+	}
+	if out == nil {
+		return nil
+	}
+	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
+		return fmt.Errorf("read the server's answer: %w", err)
+	}
+	return nil
+}
+
+// answered turns problem+json into an error.
+func answered(resp *http.Response) error {
+	var p struct {
+		Detail string
+		Errors []struct{ Message, Location string }
+	}
+	if json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&p) != nil || p.Detail == "" {
+		return fmt.Errorf("the server answered %s", resp.Status)
+	}
+	for _, e := range p.Errors {
+		p.Detail += fmt.Sprintf("; %s: %s", e.Location, e.Message)
+	}
+	return fmt.Errorf("%s", p.Detail)
+}
+
+// Get reads path into out.
+func (c *Client) Get(ctx context.Context, path string, out any) error {
+	return c.Do(ctx, http.MethodGet, path, nil, "", out)
+}
+
+// Post sends in as JSON and reads the answer into out.
+func (c *Client) Post(ctx context.Context, path string, in, out any) error {
+	raw, err := json.Marshal(in)
+	if err != nil {
+		return fmt.Errorf("encode request: %w", err)
+	}
+	return c.Do(ctx, http.MethodPost, path, bytes.NewReader(raw), "application/json", out)
+}
+
+// Node reads one node by id, hostname or MAC.
+func (c *Client) Node(ctx context.Context, name string) (*broker.Node, error) {
+	n := &broker.Node{}
+	return n, c.Get(ctx, "/api/v1/nodes/"+url.PathEscape(name), n)
+}
+
+// Act says an operator's word about a node.
+func (c *Client) Act(ctx context.Context, name string, a broker.Act) (*broker.Node, error) {
+	n := &broker.Node{}
+	return n, c.Post(ctx, "/api/v1/nodes/"+url.PathEscape(name)+"/acts", map[string]any{"verb": a.Verb, "wipe": a.Wipe, "why": a.Why}, n)
+}
+
+// Explain reads why a node is where it is.
+func (c *Client) Explain(ctx context.Context, name string) (*broker.Explanation, error) {
+	x := &broker.Explanation{}
+	return x, c.Get(ctx, "/api/v1/nodes/"+url.PathEscape(name)+"/explain", x)
+}
+
+// Events reads the journal after a sequence number; with follow it waits a while for the first event. An empty node
+// means all.
+func (c *Client) Events(ctx context.Context, node string, after int64, follow bool) ([]broker.Event, error) {
+	q := url.Values{"after": {fmt.Sprint(after)}, "follow": {fmt.Sprint(follow)}}
+	if node != "" {
+		q.Set("node", node)
+	}
+	var events []broker.Event
+	err := c.Get(ctx, "/api/v1/events?"+q.Encode(), &events)
+	return events, err
+}
+
+// Apply sends YAML or JSON documents.
+func (c *Client) Apply(ctx context.Context, documents []byte) ([]broker.Applied, error) {
+	var results []broker.Applied
+	err := c.Do(ctx, http.MethodPost, "/api/v1/apply", bytes.NewReader(documents), "application/yaml", &results)
+	return results, err
+}
+
+// ImportImage stores a raw disk image, plain or in zstd or gzip, under a repo's name.
+func (c *Client) ImportImage(ctx context.Context, name string, image io.Reader) (*broker.Repo, error) {
+	r := &broker.Repo{}
+	return r, c.Do(ctx, http.MethodPut, "/api/v1/repos/"+url.PathEscape(name)+"/image", image, "application/octet-stream", r)
+}

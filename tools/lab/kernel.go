@@ -1,0 +1,42 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+)
+
+// kernelPackage is what Debian's linux-image-amd64 depends on: the package of the current kernel.
+var kernelPackage = regexp.MustCompile(`Depends: (linux-image-[0-9][a-z0-9.+-]*-amd64)`)
+
+// FetchKernel downloads the package of Debian's current signed kernel into dir, without installing it, and gives its
+// path. One that is there already is used again.
+func FetchKernel(ctx context.Context, dir string) (string, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", fmt.Errorf("fetch kernel: %w", err)
+	}
+	if have, _ := filepath.Glob(filepath.Join(dir, "linux-image-*.deb")); len(have) > 0 {
+		return have[0], nil
+	}
+	out, err := exec.CommandContext(ctx, "apt-cache", "depends", "linux-image-amd64").Output()
+	if err != nil {
+		return "", fmt.Errorf("fetch kernel: ask apt-cache for linux-image-amd64: %w (run apt-get update)", err)
+	}
+	m := kernelPackage.FindSubmatch(out)
+	if m == nil {
+		return "", fmt.Errorf("fetch kernel: linux-image-amd64 depends on no kernel: run apt-get update")
+	}
+	cmd := exec.CommandContext(ctx, "apt-get", "download", string(m[1]))
+	cmd.Dir = dir
+	if said, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("fetch kernel: apt-get download %s: %w: %s", m[1], err, said)
+	}
+	have, _ := filepath.Glob(filepath.Join(dir, "linux-image-*.deb"))
+	if len(have) == 0 {
+		return "", fmt.Errorf("fetch kernel: apt-get download %s left no file", m[1])
+	}
+	return have[0], nil
+}

@@ -1,0 +1,273 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/url"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"muster/broker"
+	"muster/broker/api"
+)
+
+func getCommand(o *options) *cobra.Command {
+	return &cobra.Command{
+		Use: "get nodes|tags|policies|repos|events [NAME]", Short: "list what the server knows",
+		Example: "  muster get nodes\n  muster get policies -o yaml",
+		Args:    cobra.RangeArgs(1, 2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := o.connect()
+			if err != nil {
+				return err
+			}
+			switch {
+			case strings.TrimSuffix(args[0], "s") == "node" && len(args) == 2:
+				return describeNode(cmd, o, c, args[1])
+			case strings.TrimSuffix(args[0], "s") == "node":
+				return getNodes(cmd, o, c)
+			case strings.TrimSuffix(args[0], "s") == "event":
+				return printTimeline(cmd, o, c, "", false)
+			}
+			return getObjects(cmd, o, c, args)
+		},
+	}
+}
+
+func getNodes(cmd *cobra.Command, o *options, c *api.Client) error {
+	var nodes []*broker.Node
+	if err := c.Get(cmd.Context(), "/api/v1/nodes", &nodes); err != nil {
+		return err
+	}
+	return o.show(cmd.OutOrStdout(), nodes, func(w io.Writer) {
+		row(w, "NODE", "HOSTNAME", "STATE", "SINCE", "POLICY", "TAGS", "MAC", "SEEN")
+		for _, n := range nodes {
+			row(w, n.ID, orDash(n.Hostname), stateText(n), ago(n.Since), orDash(n.Policy), orDash(strings.Join(n.CarriedTags(), ",")),
+				orDash(first(n.Keys.MACs)), ago(n.LastSeen))
+		}
+	})
+}
+
+func stateText(n *broker.Node) string {
+	switch {
+	case n.Hold != "":
+		return string(n.State) + " (hold)"
+	case n.Protected:
+		return string(n.State) + " (protected)"
+	}
+	return string(n.State)
+}
+
+func first(list []string) string {
+	if len(list) == 0 {
+		return ""
+	}
+	return list[0]
+}
+
+func getObjects(cmd *cobra.Command, o *options, c *api.Client, args []string) error {
+	kind, err := kindOf(args[0])
+	if err != nil {
+		return err
+	}
+	var docs []json.RawMessage
+	if err := c.Get(cmd.Context(), "/api/v1/objects/"+kind, &docs); err != nil {
+		return err
+	}
+	if len(args) == 2 {
+		for _, d := range docs {
+			var named struct{ Name string }
+			if json.Unmarshal(d, &named) == nil && named.Name == args[1] {
+				return o.show(cmd.OutOrStdout(), d, func(w io.Writer) { row(w, string(d)) })
+			}
+		}
+		return fmt.Errorf("there is no %s %q", strings.ToLower(kind), args[1])
+	}
+	return o.show(cmd.OutOrStdout(), docs, func(w io.Writer) { objectTable(w, kind, docs) })
+}
+
+// objectTable prints objects of one kind; what does not decode is shown as it is.
+func objectTable(w io.Writer, kind string, docs []json.RawMessage) {
+	heads := map[string][]any{
+		broker.KindTag:    {"TAG", "RULE"},
+		broker.KindPolicy: {"POLICY", "ORDER", "TAGS", "TASK", "REPO", "MAX", "APPROVAL", "WIPE"},
+		broker.KindRepo:   {"REPO", "SIZE", "UNPACKED", "SHA256"},
+	}
+	row(w, heads[kind]...)
+	for _, d := range docs {
+		var t broker.Tag
+		var p broker.Policy
+		var r broker.Repo
+		switch {
+		case kind == broker.KindTag && json.Unmarshal(d, &t) == nil:
+			row(w, t.Name, t.Rule)
+		case kind == broker.KindPolicy && json.Unmarshal(d, &p) == nil:
+			row(w, p.Name, p.Order, orDash(strings.Join(p.Tags, ",")+p.Match), p.Task, orDash(p.Repo), p.Max, orDash(p.Approval), p.Wipe)
+		case kind == broker.KindRepo && json.Unmarshal(d, &r) == nil:
+			row(w, r.Name, bytesText(r.SizeBytes), bytesText(r.RawBytes), r.SHA256)
+		default:
+			row(w, string(d))
+		}
+	}
+}
+
+func describeCommand(o *options) *cobra.Command {
+	return &cobra.Command{
+		Use: "describe node NODE", Short: "all about one node: hardware, errors of collectors, state",
+		Example: "  muster describe node node1\n  muster describe node 52:54:00:12:34:56 -o json", Args: exactly(2, "node NODE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if strings.TrimSuffix(args[0], "s") != "node" {
+				return usageError{fmt.Errorf("kind %q: want node", args[0])}
+			}
+			c, err := o.connect()
+			if err != nil {
+				return err
+			}
+			return describeNode(cmd, o, c, args[1])
+		},
+	}
+}
+
+func describeNode(cmd *cobra.Command, o *options, c *api.Client, name string) error {
+	n, err := c.Node(cmd.Context(), name)
+	if err != nil {
+		return err
+	}
+	return o.show(cmd.OutOrStdout(), n, func(w io.Writer) { nodeTable(w, n) })
+}
+
+func nodeTable(w io.Writer, n *broker.Node) {
+	row(w, "node", n.ID)
+	row(w, "hostname", orDash(n.Hostname))
+	row(w, "state", stateText(n)+", since "+ago(n.Since))
+	if n.LastError != "" {
+		row(w, "last error", n.LastError)
+	}
+	if n.Hold != "" {
+		row(w, "hold", n.Hold)
+	}
+	row(w, "policy", orDash(n.Policy))
+	row(w, "installed", orDash(n.Installed))
+	row(w, "order", fmt.Sprintf("%s %s", n.Order.Kind, n.Order.Status))
+	row(w, "macs", orDash(strings.Join(n.Keys.MACs, " ")))
+	row(w, "uuid", orDash(n.Keys.UUID))
+	row(w, "serial", orDash(n.Keys.Serial))
+	for _, t := range n.Tags {
+		row(w, "tag "+t.Name, t.Verdict, t.Cause)
+	}
+	if n.Facts == nil {
+		row(w, "facts", "none yet")
+		return
+	}
+	row(w, "hardware", broker.Summary(n.Facts))
+	for _, d := range n.Facts.Disks {
+		row(w, "disk "+d.Name, bytesText(d.SizeBytes), d.Transport, d.ID)
+	}
+	for _, i := range n.Facts.NICs {
+		row(w, "nic "+i.Name, i.MAC, i.Driver, strings.Join(i.IPv4, " "))
+	}
+	for _, e := range n.Errors {
+		row(w, "not read: "+e.Collector, e.Code, e.Msg)
+	}
+}
+
+func explainCommand(o *options) *cobra.Command {
+	return &cobra.Command{
+		Use: "explain NODE", Short: "why a node carries its tags, which policy won, and what it boots next",
+		Example: "  muster explain node1", Args: exactly(1, "NODE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := o.connect()
+			if err != nil {
+				return err
+			}
+			x, err := c.Explain(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			return o.show(cmd.OutOrStdout(), x, func(w io.Writer) { explanationTable(w, x) })
+		},
+	}
+}
+
+func explanationTable(w io.Writer, x *broker.Explanation) {
+	row(w, "node", x.Node, string(x.State)+" since "+x.Since)
+	if x.Waiting != "" {
+		row(w, "waits for", x.Waiting)
+	}
+	for _, t := range x.Tags {
+		row(w, "tag", t.Name, t.Verdict, t.Rule)
+		for _, p := range t.Parts {
+			row(w, "", "", "", "  "+p.Expr+" is "+p.Value)
+		}
+		if t.Cause != "" {
+			row(w, "", "", "", "  "+t.Cause)
+		}
+	}
+	for _, p := range x.Policies {
+		mark := "no"
+		if p.Wins {
+			mark = "yes"
+		}
+		row(w, "policy", p.Policy, mark, p.Why)
+	}
+	row(w, "next boot", string(x.Next.Step), "", x.Next.Because)
+}
+
+func renderCommand(o *options) *cobra.Command {
+	var dialect string
+	c := &cobra.Command{
+		Use: "render NODE", Short: "the boot script that a node would get, its token hidden",
+		Example: "  muster render node1\n  muster render node1 --dialect grub", Args: exactly(1, "NODE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := o.connect()
+			if err != nil {
+				return err
+			}
+			var s api.Script
+			if err := c.Get(cmd.Context(), "/api/v1/nodes/"+url.PathEscape(args[0])+"/render?dialect="+url.QueryEscape(dialect), &s); err != nil {
+				return err
+			}
+			return o.show(cmd.OutOrStdout(), s, func(w io.Writer) { fmt.Fprint(w, s.Text) })
+		},
+	}
+	c.Flags().StringVar(&dialect, "dialect", "ipxe", "ipxe or grub")
+	return c
+}
+
+func nodeCommand(o *options) *cobra.Command {
+	c := &cobra.Command{Use: "node", Short: "act on a node"}
+	for verb, short := range map[string]string{
+		"protect":   "let no policy take the node that asks for approval",
+		"unprotect": "approve the node: policies may take it",
+		"hold":      "install the node no more until it is released",
+		"release":   "end a hold; loop counts start anew",
+		"reinstall": "start the node's task from its first stage",
+		"abort":     "end the install under way",
+		"delete":    "forget the node",
+	} {
+		var wipe bool
+		var why string
+		sub := &cobra.Command{
+			Use: verb + " NODE", Short: short, Example: "  muster node " + verb + " node1", Args: exactly(1, "NODE"),
+			RunE: func(cmd *cobra.Command, args []string) error {
+				c, err := o.connect()
+				if err != nil {
+					return err
+				}
+				n, err := c.Act(cmd.Context(), args[0], broker.Act{Verb: verb, Wipe: wipe, Why: why})
+				if err != nil {
+					return err
+				}
+				return o.show(cmd.OutOrStdout(), n, func(w io.Writer) { row(w, "node/"+n.ID, verb, stateText(n)) })
+			},
+		}
+		sub.Flags().StringVar(&why, "why", "", "a few words for the journal")
+		if verb == "reinstall" {
+			sub.Flags().BoolVar(&wipe, "wipe", false, "the disk may lose what it holds, this once")
+		}
+		c.AddCommand(sub)
+	}
+	return c
+}

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/goccy/go-yaml"
+)
+
+// show prints v as JSON or YAML when that is asked for, else calls table.
+func (o *options) show(w io.Writer, v any, table func(io.Writer)) error {
+	switch o.output {
+	case "json":
+		e := json.NewEncoder(w)
+		e.SetIndent("", "  ")
+		return e.Encode(v)
+	case "yaml":
+		raw, err := json.Marshal(v)
+		if err != nil {
+			return fmt.Errorf("encode: %w", err)
+		}
+		y, err := yaml.JSONToYAML(raw)
+		if err != nil {
+			return fmt.Errorf("encode: %w", err)
+		}
+		_, err = w.Write(y)
+		return err
+	case "table", "wide":
+		t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+		table(t)
+		return t.Flush()
+	}
+	return usageError{fmt.Errorf("output %q: want table, json or yaml", o.output)}
+}
+
+// row writes one line of a table, without control characters: what a machine says of itself is printed here.
+func row(w io.Writer, cells ...any) {
+	words := make([]string, len(cells))
+	for i, c := range cells {
+		words[i] = plain(fmt.Sprint(c))
+	}
+	fmt.Fprintln(w, strings.TrimRight(strings.Join(words, "\t"), "\t"))
+}
+
+func plain(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < 0x20 || r >= 0x7f && r < 0xa0 {
+			return '?'
+		}
+		return r
+	}, s)
+}
+
+// orDash keeps empty cells visible.
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func ago(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	d := time.Since(t)
+	switch {
+	case d < 2*time.Minute:
+		return fmt.Sprintf("%ds", int(d.Seconds()))
+	case d < 2*time.Hour:
+		return fmt.Sprintf("%dm", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh", int(d.Hours()))
+	}
+	return fmt.Sprintf("%dd", int(d.Hours()/24))
+}
+
+func bytesText(n int64) string {
+	units := []string{"B", "KiB", "MiB", "GiB", "TiB"}
+	f, i := float64(n), 0
+	for f >= 1024 && i < len(units)-1 {
+		f, i = f/1024, i+1
+	}
+	if i == 0 {
+		return fmt.Sprintf("%d B", n)
+	}
+	return fmt.Sprintf("%.1f %s", f, units[i])
+}

@@ -1,0 +1,206 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"muster/agent/facts"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"muster": main})
+}
+
+// TestLife runs the life stories: each file under testdata/life is the life of a node, told to the real program over
+// real HTTP.
+func TestLife(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/life",
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"serve": serveCmd, "kill9": kill9Cmd, "boot": bootCmd, "checkin": checkinCmd, "post": postCmd,
+			"order": orderCmd, "report": reportCmd, "stage": stageCmd, "image": imageCmd,
+		},
+	})
+}
+
+// serve starts muster serve on loopback, without DHCP and TFTP, and waits until it serves.
+func serveCmd(ts *testscript.TestScript, neg bool, args []string) {
+	if neg {
+		ts.Fatalf("serve can not be negated")
+	}
+	path, err := exec.LookPath("muster")
+	if p := filepath.Join(strings.Split(ts.Getenv("PATH"), string(os.PathListSeparator))[0], "muster"); err != nil {
+		path = p
+	}
+	addr := ts.Getenv("ADDR")
+	if addr == "" {
+		addr = "127.0.0.1:0"
+	}
+	all := append([]string{"serve", "--data", ts.MkAbs("data"), "--http", addr, "--tftp", "off"}, args...)
+	cmd := exec.Command(path, all...)
+	cmd.Dir = ts.MkAbs(".")
+	cmd.Env = append(os.Environ(), "TESTSCRIPT_COMMAND=muster")
+	out, err := cmd.StdoutPipe()
+	ts.Check(err)
+	log, err := os.OpenFile(ts.MkAbs("serve.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	ts.Check(err)
+	cmd.Stderr = log
+	ts.Check(cmd.Start())
+	ts.Defer(func() { cmd.Process.Kill(); cmd.Wait(); log.Close() })
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		if token, ok := strings.CutPrefix(lines.Text(), "operator token (shown only now): "); ok {
+			ts.Setenv("OPERATOR", token)
+		}
+		if m := regexp.MustCompile(`serves (http://(\S+)),`).FindStringSubmatch(lines.Text()); m != nil {
+			ts.Setenv("URL", m[1])
+			ts.Setenv("ADDR", m[2])
+			ts.Setenv("MUSTER_SERVER", "unix:"+ts.MkAbs("data/muster.sock"))
+			ts.Setenv("SERVE_PID", fmt.Sprint(cmd.Process.Pid))
+			go io.Copy(io.Discard, out)
+			return
+		}
+	}
+	raw, _ := os.ReadFile(ts.MkAbs("serve.log"))
+	ts.Fatalf("muster serve did not start: %s", raw)
+}
+
+// kill9 ends the server as a power cut would.
+func kill9Cmd(ts *testscript.TestScript, _ bool, _ []string) {
+	ts.Check(ts.Exec("sh", "-c", "kill -9 "+ts.Getenv("SERVE_PID")+"; while kill -0 "+ts.Getenv("SERVE_PID")+" 2>/dev/null && ! grep -q '^State:.Z' /proc/"+ts.Getenv("SERVE_PID")+"/status; do sleep 0.05; done"))
+}
+
+// boot asks for the script of a machine as its loader would: boot mac=M [uuid=U] [platform=efi] [dialect=grub].
+func bootCmd(ts *testscript.TestScript, neg bool, args []string) {
+	q := url.Values{}
+	for _, a := range args {
+		k, v, _ := strings.Cut(a, "=")
+		q.Set(k, v)
+	}
+	path := "/boot/ipxe?" + q.Encode()
+	if q.Get("dialect") == "grub" {
+		path = "/muster/grub/" + q.Get("mac") + "/grub.cfg"
+	}
+	code, body := call(ts, http.MethodGet, path, "", "", nil)
+	answer(ts, neg, code, body)
+	if m := regexp.MustCompile(`muster\.token=([^ ']+)`).FindStringSubmatch(body); m != nil {
+		ts.Setenv("TOKEN", m[1])
+	}
+}
+
+// checkin posts facts as the agent with boot key KEY: checkin FILE [token=T].
+func checkinCmd(ts *testscript.TestScript, neg bool, args []string) {
+	in := facts.CheckIn{V: 1, Token: ts.Getenv("TOKEN"), BootID: "b1", Seq: 1, Agent: facts.Agent{Version: "test"}}
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[0])), &in.Facts))
+	for _, a := range args[1:] {
+		if t, ok := strings.CutPrefix(a, "token="); ok {
+			in.Token = t
+		}
+	}
+	raw, err := json.Marshal(in)
+	ts.Check(err)
+	code, body := call(ts, http.MethodPost, "/node/v1/checkin", ts.Getenv("KEY"), "application/json", raw)
+	answer(ts, neg, code, body)
+	var reply facts.CheckInReply
+	if code == http.StatusOK {
+		ts.Check(json.Unmarshal([]byte(body), &reply))
+		remember(ts, reply.Order)
+	}
+}
+
+// post sends a file as it is: post PATH FILE.
+func postCmd(ts *testscript.TestScript, neg bool, args []string) {
+	code, body := call(ts, http.MethodPost, args[0], ts.Getenv("KEY"), "application/json", []byte(ts.ReadFile(args[1])))
+	answer(ts, neg, code, body)
+}
+
+// order waits for an order with an id over the given one.
+func orderCmd(ts *testscript.TestScript, neg bool, args []string) {
+	code, body := call(ts, http.MethodGet, "/node/v1/order?after="+args[0], ts.Getenv("KEY"), "", nil)
+	answer(ts, neg, code, body)
+	var o facts.Order
+	if code == http.StatusOK {
+		ts.Check(json.Unmarshal([]byte(body), &o))
+		remember(ts, o)
+	}
+}
+
+func remember(ts *testscript.TestScript, o facts.Order) {
+	ts.Setenv("ORDER", fmt.Sprint(o.ID))
+	if o.Image == nil {
+		return
+	}
+	ts.Setenv("IMAGE", o.Image.Path)
+	for _, f := range o.Image.Files {
+		if f.Path == "/etc/muster/token" {
+			ts.Setenv("STAGETOKEN", strings.TrimSpace(f.Content))
+		}
+	}
+}
+
+// report tells how the order goes: report STATUS [MESSAGE].
+func reportCmd(ts *testscript.TestScript, neg bool, args []string) {
+	r := map[string]any{"order": json.Number(ts.Getenv("ORDER")), "status": args[0]}
+	if len(args) > 1 {
+		r["message"] = args[1]
+	}
+	raw, err := json.Marshal(r)
+	ts.Check(err)
+	code, body := call(ts, http.MethodPost, "/node/v1/report", ts.Getenv("KEY"), "application/json", raw)
+	answer(ts, neg, code, body)
+}
+
+// stage calls as the installed system does: stage NAME [TOKEN].
+func stageCmd(ts *testscript.TestScript, neg bool, args []string) {
+	token := ts.Getenv("STAGETOKEN")
+	if len(args) > 1 {
+		token = args[1]
+	}
+	code, body := call(ts, http.MethodPost, "/node/v1/stage/"+args[0], token, "application/x-www-form-urlencoded", []byte("hostname=osd001"))
+	answer(ts, neg, code, body)
+}
+
+// image fetches the image of the order.
+func imageCmd(ts *testscript.TestScript, neg bool, _ []string) {
+	code, body := call(ts, http.MethodGet, ts.Getenv("IMAGE"), ts.Getenv("KEY"), "", nil)
+	answer(ts, neg, code, body)
+}
+
+func call(ts *testscript.TestScript, method, path, bearer, contentType string, body []byte) (int, string) {
+	req, err := http.NewRequest(method, ts.Getenv("URL")+path, bytes.NewReader(body))
+	ts.Check(err)
+	if bearer != "" {
+		req.Header.Set("Authorization", "Bearer "+bearer)
+	}
+	if contentType != "" {
+		req.Header.Set("Content-Type", contentType)
+	}
+	resp, err := (&http.Client{Timeout: 60 * time.Second}).Do(req)
+	ts.Check(err)
+	defer resp.Body.Close()
+	raw, err := io.ReadAll(resp.Body)
+	ts.Check(err)
+	return resp.StatusCode, string(raw)
+}
+
+// answer writes status and body where the script's stdout looks, and fails when the status is not what was meant.
+func answer(ts *testscript.TestScript, neg bool, code int, body string) {
+	fmt.Fprintf(ts.Stdout(), "%d\n%s", code, body)
+	if good := code < 300; good == neg {
+		ts.Fatalf("answered %d: %s", code, body)
+	}
+}

@@ -1,0 +1,390 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/goccy/go-yaml"
+	"github.com/spf13/cobra"
+
+	"muster/boot"
+	"muster/boot/dhcp"
+	"muster/boot/kargs"
+	"muster/boot/tftp"
+	"muster/broker"
+	"muster/broker/api"
+	"muster/broker/repo"
+	"muster/broker/store"
+)
+
+// serveConfig is the server's configuration: each field is a flag and a line of the configuration file.
+type serveConfig struct {
+	Data       string `yaml:"data"`
+	Interface  string `yaml:"interface"`
+	DHCP       string `yaml:"dhcp"`
+	Pool       string `yaml:"pool"`
+	Router     string `yaml:"router"`
+	DNS        string `yaml:"dns"`
+	HTTP       string `yaml:"http"`
+	TFTP       string `yaml:"tftp"`
+	URL        string `yaml:"url"`
+	Ramdisk    string `yaml:"ramdisk"`
+	Loaders    string `yaml:"loaders"`
+	UEFILoader string `yaml:"uefi_loader"`
+	KernelArgs string `yaml:"kernel_args"`
+	LogLevel   string `yaml:"log_level"`
+}
+
+func serveCommand() *cobra.Command {
+	cfg := serveConfig{}
+	var file string
+	c := &cobra.Command{
+		Use: "serve", Short: "the server: DHCP, TFTP, HTTP and the API in one process",
+		Long: "serve answers machines that boot from the network, agents and operators. Flags win over the configuration file.\n\n" +
+			"--dhcp server  gives leases from --pool;  proxy  answers beside another DHCP server;  off  leaves DHCP to\n" +
+			"another server that was told this one's address.",
+		Example: "  muster serve --data /var/lib/muster --interface eth1 --dhcp proxy --ramdisk /var/lib/muster/ramdisk\n" +
+			"  muster serve --config /etc/muster.yaml",
+		Args: exactly(0, "flags only"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := readConfig(cmd, file, &cfg); err != nil {
+				return err
+			}
+			return serve(cmd.Context(), cfg, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&file, "config", "", "configuration file (YAML): the names of these flags with _ for -")
+	f.StringVar(&cfg.Data, "data", "/var/lib/muster", "directory of the database, keys and images")
+	f.StringVar(&cfg.Interface, "interface", "", "network interface of the machines to boot")
+	f.StringVar(&cfg.DHCP, "dhcp", "off", "off, proxy or server")
+	f.StringVar(&cfg.Pool, "pool", "", "addresses to lease, FIRST-LAST (dhcp server)")
+	f.StringVar(&cfg.Router, "router", "", "default gateway to lease (dhcp server)")
+	f.StringVar(&cfg.DNS, "dns", "", "name servers to lease, by comma (dhcp server)")
+	f.StringVar(&cfg.HTTP, "http", ":8080", "address of HTTP")
+	f.StringVar(&cfg.TFTP, "tftp", ":69", "address of TFTP; off for none")
+	f.StringVar(&cfg.URL, "url", "", "base URL as machines reach it (default: the interface's address and the port of --http)")
+	f.StringVar(&cfg.Ramdisk, "ramdisk", "", "directory with vmlinuz and ramdisk.cpio.gz (muster ramdisk build)")
+	f.StringVar(&cfg.Loaders, "loaders", "", "directory with boot loaders of your own, looked at before the distribution's")
+	f.StringVar(&cfg.UEFILoader, "uefi-loader", "ipxe", "first loader of UEFI machines: ipxe, snponly, or shim for Secure Boot")
+	f.StringVar(&cfg.KernelArgs, "kernel-args", "", "more kernel arguments for the ramdisk, e.g. console=ttyS0")
+	f.StringVar(&cfg.LogLevel, "log-level", "info", "debug, info, warn or error")
+	return c
+}
+
+// readConfig fills what no flag set from the file. An unknown line is an error with its position.
+func readConfig(cmd *cobra.Command, file string, cfg *serveConfig) error {
+	if file == "" {
+		return nil
+	}
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		return fmt.Errorf("read configuration: %w", err)
+	}
+	var check serveConfig
+	if err := yaml.UnmarshalWithOptions(raw, &check, yaml.Strict()); err != nil {
+		return usageError{fmt.Errorf("configuration %s: %s", file, yaml.FormatError(err, false, true))}
+	}
+	var lines map[string]string
+	if err := yaml.Unmarshal(raw, &lines); err != nil {
+		return usageError{fmt.Errorf("configuration %s: %s", file, yaml.FormatError(err, false, true))}
+	}
+	for name, value := range lines {
+		flag := strings.ReplaceAll(name, "_", "-")
+		if cmd.Flags().Changed(flag) {
+			continue
+		}
+		if err := cmd.Flags().Set(flag, value); err != nil {
+			return usageError{fmt.Errorf("configuration %s: %s: %w", file, name, err)}
+		}
+	}
+	return nil
+}
+
+// serve opens everything first, so that what is wrong is said before anything is answered, and then runs until ctx
+// ends or a part fails.
+func serve(ctx context.Context, cfg serveConfig, out, errOut io.Writer) error {
+	log, err := newLog(errOut, cfg.LogLevel)
+	if err != nil {
+		return err
+	}
+	s := &server{cfg: cfg, log: log}
+	defer func() {
+		if err := s.close(); err != nil {
+			log.Error("close", "err", err)
+		}
+	}()
+	for _, open := range []func(context.Context) error{s.openURL, s.openBroker, s.openBoot, s.openNet, s.openAPI} {
+		if err := open(ctx); err != nil {
+			return err
+		}
+	}
+	if s.newToken != "" {
+		fmt.Fprintf(out, "operator token (shown only now): %s\n", s.newToken)
+	}
+	fmt.Fprintf(out, "muster serves %s, dhcp %s, socket %s\n", s.url, cfg.DHCP, s.socketPath())
+	return s.run(ctx)
+}
+
+// server is one process of muster serve.
+type server struct {
+	cfg      serveConfig
+	log      *slog.Logger
+	addr     netip.Addr // of the interface
+	url      string
+	newToken string
+
+	store   *store.SQLite
+	images  *repo.Images
+	broker  *broker.Broker
+	files   *os.Root
+	boot    *boot.Server
+	dhcp    *dhcp.Server
+	tftp    *tftp.Server
+	tftpIn  *net.UDPConn
+	httpIn  net.Listener
+	localIn net.Listener
+	handler http.Handler
+}
+
+func newLog(w io.Writer, level string) (*slog.Logger, error) {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		return nil, usageError{fmt.Errorf("log level %q: want debug, info, warn or error", level)}
+	}
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: l})), nil
+}
+
+// openURL listens on HTTP and settles the URL that machines are told.
+func (s *server) openURL(context.Context) (err error) {
+	if s.httpIn, err = net.Listen("tcp", s.cfg.HTTP); err != nil {
+		return fmt.Errorf("listen for HTTP: %w", err)
+	}
+	if s.cfg.Interface != "" {
+		if s.addr, err = interfaceAddr(s.cfg.Interface); err != nil {
+			return err
+		}
+	}
+	s.url = s.cfg.URL
+	if s.url == "" {
+		host := s.addr
+		if !host.IsValid() {
+			host = netip.MustParseAddr("127.0.0.1")
+		}
+		port := s.httpIn.Addr().(*net.TCPAddr).Port
+		s.url = fmt.Sprintf("http://%s", net.JoinHostPort(host.String(), fmt.Sprint(port)))
+	}
+	return nil
+}
+
+func interfaceAddr(name string) (netip.Addr, error) {
+	i, err := net.InterfaceByName(name)
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("interface %q: %w", name, err)
+	}
+	addrs, err := i.Addrs()
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("interface %q: %w", name, err)
+	}
+	for _, a := range addrs {
+		if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().Is4() {
+			return p.Addr(), nil
+		}
+	}
+	return netip.Addr{}, fmt.Errorf("interface %q has no IPv4 address: give it one first", name)
+}
+
+func (s *server) openBroker(ctx context.Context) error {
+	extra := kargs.Parse(s.cfg.KernelArgs)
+	if _, err := extra.Render(); err != nil {
+		return usageError{fmt.Errorf("--kernel-args: %w", err)}
+	}
+	var err error
+	if s.store, err = store.Open(s.cfg.Data); err != nil {
+		return err
+	}
+	if s.images, err = repo.Open(filepath.Join(s.cfg.Data, "images")); err != nil {
+		return err
+	}
+	key, err := broker.LoadKey(filepath.Join(s.cfg.Data, "server.key"))
+	if err != nil {
+		return err
+	}
+	s.broker, err = broker.New(ctx, broker.Config{Store: s.store, Key: key, BaseURL: s.url, Args: extra, Log: s.log})
+	return err
+}
+
+func (s *server) openBoot(context.Context) (err error) {
+	if s.cfg.Ramdisk != "" {
+		if s.files, err = os.OpenRoot(s.cfg.Ramdisk); err != nil {
+			return fmt.Errorf("open ramdisk directory: %w", err)
+		}
+	} else {
+		s.log.Warn("no --ramdisk: machines that should discover themselves will find no kernel")
+	}
+	loaders := boot.Loaders{Dir: s.cfg.Loaders, UEFI: s.cfg.UEFILoader}
+	if err := loaders.Check(); err != nil {
+		if s.cfg.DHCP != "off" {
+			return err
+		}
+		s.log.Warn("boot loaders", "err", err)
+	}
+	s.boot, err = boot.New(boot.Config{BaseURL: s.url, Source: s.broker, Files: s.files, Loaders: loaders,
+		Client: s.client, Observe: s.broker.Observe, Log: s.log})
+	return err
+}
+
+// client says whose an address is, as far as DHCP was seen.
+func (s *server) client(a netip.Addr) boot.Client {
+	c := boot.Client{Addr: a}
+	if s.dhcp != nil {
+		c.MAC, _ = s.dhcp.MACOf(a)
+	}
+	return c
+}
+
+func (s *server) openNet(context.Context) error {
+	if s.cfg.TFTP != "off" && s.cfg.TFTP != "" {
+		addr, err := net.ResolveUDPAddr("udp4", s.cfg.TFTP)
+		if err == nil {
+			s.tftpIn, err = net.ListenUDP("udp4", addr)
+		}
+		if err != nil {
+			return fmt.Errorf("listen for TFTP on %s: %w (another TFTP server? --tftp off)", s.cfg.TFTP, err)
+		}
+		s.tftp = tftp.New(tftp.Config{Resolve: s.boot.Resolve, Client: s.client, Observe: s.broker.Observe, Log: s.log})
+	}
+	if s.cfg.DHCP == "off" {
+		return nil
+	}
+	d, err := s.dhcpConfig()
+	if err == nil {
+		s.dhcp, err = dhcp.Listen(d)
+	}
+	return err
+}
+
+func (s *server) dhcpConfig() (dhcp.Config, error) {
+	d := dhcp.Config{Interface: s.cfg.Interface, Mode: dhcp.Mode(s.cfg.DHCP), Addr: s.addr, Source: s.broker,
+		Loader: s.boot.Loader, Script: s.boot.ScriptURL, Observe: s.broker.Observe, Log: s.log,
+		LeaseFile: filepath.Join(s.cfg.Data, "leases")}
+	switch {
+	case s.cfg.DHCP != "proxy" && s.cfg.DHCP != "server":
+		return d, usageError{fmt.Errorf("--dhcp %q: want off, proxy or server", s.cfg.DHCP)}
+	case s.cfg.Interface == "":
+		return d, usageError{errors.New("--dhcp needs --interface")}
+	case s.cfg.DHCP == "proxy":
+		return d, nil
+	}
+	first, last, ok := strings.Cut(s.cfg.Pool, "-")
+	var errs [3]error
+	d.PoolFirst, errs[0] = netip.ParseAddr(strings.TrimSpace(first))
+	d.PoolLast, errs[1] = netip.ParseAddr(strings.TrimSpace(last))
+	if s.cfg.Router != "" {
+		d.Router, errs[2] = netip.ParseAddr(s.cfg.Router)
+	}
+	if err := errors.Join(errs[:]...); !ok || err != nil {
+		return d, usageError{fmt.Errorf("--dhcp server needs --pool FIRST-LAST with two addresses, and --router an address: %q %q", s.cfg.Pool, s.cfg.Router)}
+	}
+	for _, a := range strings.FieldsFunc(s.cfg.DNS, func(r rune) bool { return r == ',' || r == ' ' }) {
+		ns, err := netip.ParseAddr(a)
+		if err != nil {
+			return d, usageError{fmt.Errorf("--dns: %w", err)}
+		}
+		d.DNS = append(d.DNS, ns)
+	}
+	return d, nil
+}
+
+func (s *server) socketPath() string { return filepath.Join(s.cfg.Data, "muster.sock") }
+
+func (s *server) openAPI(context.Context) error {
+	hash, token, err := loadToken(filepath.Join(s.cfg.Data, "token.sha256"))
+	if err != nil {
+		return err
+	}
+	s.newToken = token
+	s.handler, err = api.New(api.Config{Broker: s.broker, Images: s.images, Boot: s.boot, TokenHash: hash, BaseURL: s.url, Log: s.log})
+	if err != nil {
+		return err
+	}
+	// The store's lock says that no other server runs here, so a socket that is there is a dead one's.
+	if err := os.Remove(s.socketPath()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("listen on the socket: %w", err)
+	}
+	if s.localIn, err = net.Listen("unix", s.socketPath()); err != nil {
+		return fmt.Errorf("listen on the socket: %w", err)
+	}
+	return os.Chmod(s.socketPath(), 0o600)
+}
+
+// run serves until ctx ends or a part fails; then all end.
+func (s *server) run(ctx context.Context) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	var wg sync.WaitGroup
+	part := func(name string, f func(context.Context) error) {
+		wg.Go(func() {
+			if err := f(ctx); err != nil && ctx.Err() == nil {
+				stop(fmt.Errorf("%s: %w", name, err))
+			}
+		})
+	}
+	part("broker", s.broker.Run)
+	part("http", func(ctx context.Context) error { return s.serveHTTP(ctx, s.httpIn, nil) })
+	part("socket", func(ctx context.Context) error { return s.serveHTTP(ctx, s.localIn, api.LocalContext) })
+	if s.tftp != nil {
+		part("tftp", func(ctx context.Context) error { return s.tftp.Serve(ctx, s.tftpIn) })
+	}
+	if s.dhcp != nil {
+		part("dhcp", s.dhcp.Serve)
+	}
+	<-ctx.Done()
+	wg.Wait()
+	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+func (s *server) serveHTTP(ctx context.Context, l net.Listener, conn func(context.Context, net.Conn) context.Context) error {
+	h := &http.Server{Handler: s.handler, ConnContext: conn, ReadHeaderTimeout: api.ReadHeaderTimeout,
+		IdleTimeout: api.IdleTimeout, MaxHeaderBytes: api.MaxHeaderBytes,
+		BaseContext: func(net.Listener) context.Context { return ctx },
+		ErrorLog:    slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
+	stopped := context.AfterFunc(ctx, func() { h.Close() })
+	defer stopped()
+	err := h.Serve(l)
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+func (s *server) close() error {
+	var errs []error
+	for _, l := range []net.Listener{s.httpIn, s.localIn} {
+		if l != nil {
+			if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+				errs = append(errs, err)
+			}
+		}
+	}
+	if s.store != nil {
+		errs = append(errs, s.store.Close())
+	}
+	if s.files != nil {
+		errs = append(errs, s.files.Close())
+	}
+	return errors.Join(errs...)
+}
