@@ -1,0 +1,60 @@
+# muster: `make run` shows one machine's whole life, `make test` tests everything. See README.md.
+FIRMWARE ?= bios
+KEEP     ?=
+CACHE    ?= .cache
+GO       ?= go
+VERSION  ?= 0.1.0
+
+# What Debian has and a fresh machine lacks: emulation, firmware, loaders, and the tools that make a disk image.
+PACKAGES = qemu-system-x86 seabios ipxe-qemu ovmf iproute2 ipxe shim-signed grub-efi-amd64-signed grub-pc-bin \
+	grub-common mmdebstrap gdisk e2fsprogs mtools xz-utils
+
+export CGO_ENABLED = 0
+
+.PHONY: all build run deps test test-short test-lab race fuzz lint clean
+
+all: build
+
+build:
+	$(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/muster ./tools/muster
+
+# Installs only what is missing; says what it does when it is not root.
+deps:
+	@missing=; for p in $(PACKAGES); do \
+		dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ]; then \
+		if [ "$$(id -u)" != 0 ]; then echo "muster: as root: apt-get install --no-install-recommends$$missing" >&2; exit 1; fi; \
+		echo "installing$$missing"; \
+		apt-get update -q >/dev/null && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$missing >/dev/null; \
+	fi
+
+run: deps build
+	bin/muster lab run --firmware $(FIRMWARE) --cache $(CACHE) $(if $(KEEP),--keep)
+
+# Everything: what a laptop can test, then machines on real firmware. At most 25 minutes on 2 cores.
+test: deps build lint test-short test-lab
+
+# No root, no QEMU, no network.
+test-short:
+	$(GO) test -short ./...
+
+test-lab: deps build
+	bin/muster lab build --cache $(CACHE)
+	MUSTER_LAB=1 MUSTER_CACHE=$(abspath $(CACHE)) $(GO) test -count=1 -timeout 40m -run 'Lab|InMachine|Namespace|Rack|Debian|Identical' -v ./tools/lab ./tools/muster ./boot/dhcp ./initramfs
+
+race:
+	CGO_ENABLED=1 $(GO) test -race -short ./...
+
+# Each fuzz target for FUZZTIME.
+FUZZTIME ?= 20s
+fuzz:
+	@for p in $$($(GO) list ./...); do for f in $$($(GO) test -list '^Fuzz' $$p | grep ^Fuzz); do \
+		echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p || exit 1; done; done
+
+lint:
+	@unformatted=$$(gofmt -l agent initramfs broker boot tools); [ -z "$$unformatted" ] || { echo "gofmt: $$unformatted"; exit 1; }
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+clean:
+	rm -rf bin $(CACHE)
