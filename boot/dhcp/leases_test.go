@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -444,6 +445,26 @@ func FuzzLeaseLine(f *testing.F) {
 		}
 		if again, err := parseLine(strings.TrimSuffix(lineOf(b), "\n")); err != nil || again.addr != b.addr || again.mac != b.mac {
 			t.Errorf("%q = %+v, written and read %+v, %v", line, b, again, err)
+		}
+	})
+}
+
+// BenchmarkBind is what the lease file costs: each lease is on disk before it counts.
+func BenchmarkBind(b *testing.B) {
+	p := pool{first: 1 << 24, last: 1<<24 + maxPool - 1, usable: maxPool}
+	l, err := openLeases(p, filepath.Join(b.TempDir(), "leases"), quiet)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer l.close()
+	b.SetParallelism(workers / 2)
+	var n atomic.Uint32
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			i := n.Add(1) % maxPool
+			if err := l.bind(macOf(int(i)), toAddr(p.first+i), today, time.Hour); err != nil {
+				b.Error(err)
+			}
 		}
 	})
 }

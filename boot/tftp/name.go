@@ -78,16 +78,3 @@ func missedByDesign(name string) bool {
 	}
 	return strings.HasPrefix(name, "pxelinux.cfg/") && base != "default"
 }
-
-// printable is s for a person: bounded, without control characters.
-func printable(s string) string {
-	if len(s) > maxName {
-		s = s[:maxName]
-	}
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return '?'
-		}
-		return r
-	}, strings.ToValidUTF8(s, "?"))
-}

@@ -98,7 +98,7 @@ func (s *Server) read(ctx context.Context, g *gate, raw string, out io.ReaderFro
 	peer := peerOf(out)
 	defer g.leave(peer)
 	start := time.Now()
-	seen := boot.Sighting{Time: start, Client: s.cfg.Client(peer), Proto: "tftp", What: "miss", Name: printable(raw)}
+	seen := boot.Sighting{Time: start, Client: s.cfg.Client(peer), Proto: "tftp", What: "miss", Name: boot.Printable(raw)}
 	name, err := Name(raw)
 	if err != nil {
 		seen.Text = "refused: " + err.Error()
@@ -201,7 +201,7 @@ func outcome(err error, took time.Duration) string {
 	if errors.As(err, &ne) && ne.Timeout() {
 		return "the client fell silent"
 	}
-	return "broken off: " + printable(err.Error())
+	return "broken off: " + boot.Printable(err.Error())
 }
 
 func peerOf(out io.ReaderFrom) netip.Addr {
