@@ -155,7 +155,7 @@ func lease(st site, q request, g grant, us netip.Addr, p *dhcpv4.DHCPv4) {
 	}
 }
 
-// bootFields writes what the kind of client needs (protocols by kind in the README of boot).
+// bootFields writes what the kind of client needs.
 func bootFields(st site, q request, l load, us netip.Addr, p *dhcpv4.DHCPv4) error {
 	p.ServerIPAddr = ip(us)
 	set(p, 60, []byte("PXEClient"))
