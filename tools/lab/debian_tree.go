@@ -128,14 +128,21 @@ func clampTimes(root string, epoch time.Time) error {
 }
 
 // run executes one program with the build's environment. Lines that begin with "I: " (mmdebstrap's stages) are passed on;
-// an error carries the last lines that the program wrote. A cancelled program gets 10 s to clean up after itself.
+// an error carries the last lines that the program wrote.
+//
+// The program has mounts of its own: mmdebstrap mounts /proc, /sys and /dev in the tree, and when it is killed they must end
+// with it instead of staying on this host. A cancelled program gets 5 s to clean up; then it and its group are killed.
 func (b *debianBuild) run(ctx context.Context, name string, args ...string) error {
 	cmd := exec.CommandContext(ctx, name, args...)
 	epoch := fmt.Sprint(b.epoch.Unix())
 	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8", "TZ=UTC", "MTOOLS_SKIP_CHECK=1",
 		"SOURCE_DATE_EPOCH="+epoch, "E2FSPROGS_FAKE_TIME="+epoch)
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.WaitDelay = 10 * time.Second
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if os.Geteuid() == 0 {
+		cmd.SysProcAttr.Unshareflags = syscall.CLONE_NEWNS
+	}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
+	cmd.WaitDelay = 5 * time.Second
 	lines, pipe := io.Pipe()
 	cmd.Stdout, cmd.Stderr = pipe, pipe
 	tail := make(chan []string, 1)
@@ -144,6 +151,9 @@ func (b *debianBuild) run(ctx context.Context, name string, args ...string) erro
 	pipe.Close()
 	last := <-tail
 	if ctx.Err() != nil {
+		if cmd.Process != nil {
+			syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // what is left of the group; none is not an error here
+		}
 		return fmt.Errorf("run %s: %w", name, ctx.Err())
 	}
 	if err != nil {

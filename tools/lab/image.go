@@ -243,8 +243,8 @@ func lockImageDir(ctx context.Context, dir string) (unlock func(), err error) {
 	}
 }
 
-// removeTree removes a scratch tree, but not while something is mounted in it: a bootstrap that was killed may have left
-// /dev or /proc of this host there.
+// removeTree removes a scratch tree, but not while something is mounted in it: that would remove from this host's /dev or
+// /sys. Builds mount in a namespace of their own, so nothing should be.
 func removeTree(dir string) error {
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
