@@ -133,33 +133,65 @@ func readAt(path string, offset int64, limit int) ([]byte, error) {
 	return b[:n], err
 }
 
+// freshScreens begin a line wherever they stand: what a reset machine says first comes behind half a line of before.
+var freshScreens = [][]byte{[]byte("\x1bc"), []byte("\x1b[2J")}
+
 // firstLine cuts after the first line end: a line feed or, since firmware and loaders rewrite their lines, a carriage
-// return. whole is false when no line end has come yet and the line may still grow.
+// return; or before a fresh screen. whole is false when no end has come yet and the line may still grow.
 func firstLine(b []byte) (line []byte, whole bool) {
-	i := bytes.IndexAny(b, "\r\n")
+	end := bytes.IndexAny(b, "\r\n") + 1
+	for _, fresh := range freshScreens {
+		if i := bytes.Index(b[min(1, len(b)):], fresh) + 1; i > 0 && (end == 0 || i < end) {
+			end = i
+		}
+	}
 	switch {
-	case i >= 0 && i < consoleLine:
-		return b[:i+1], true
+	case end > 0 && end <= consoleLine:
+		return b[:end], true
 	case len(b) >= consoleLine:
 		return b[:consoleLine], true
 	}
 	return b, false
 }
 
+// endConsoleLine keeps what a machine says after a power cut off the half line of before.
+func endConsoleLine(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND|os.O_CREATE, 0o644)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil || info.Size() == 0 {
+		return err
+	}
+	last := make([]byte, 1)
+	if _, err := f.ReadAt(last, info.Size()-1); err != nil {
+		return err
+	}
+	if last[0] != '\n' {
+		_, err = f.Write([]byte("\n"))
+	}
+	return err
+}
+
 // escapes are the sequences that terminals know (ECMA-48): control sequences, strings such as a title, and short ones.
 // One that is cut off by the end of the line goes, too.
 var escapes = regexp.MustCompile(`\x1b(?:\[[0-?]*[ -/]*(?:[@-~]|$)|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\|$)|[ -/]*(?:[0-~]|$))`)
 
-// printable is a line as a person would read it: without escape sequences and control characters, trimmed, valid UTF-8.
+// printable is a line as a person would read it: without escape sequences, control characters and what was rubbed out by
+// backspaces, trimmed, valid UTF-8.
 func printable(raw []byte) string {
-	clean := escapes.ReplaceAll(raw, nil)
-	return strings.TrimSpace(strings.Map(func(r rune) rune {
+	var line []rune
+	for _, r := range string(escapes.ReplaceAll(raw, nil)) {
 		switch {
+		case r == '\b':
+			line = line[:max(0, len(line)-1)]
 		case r == '\t':
-			return ' '
-		case r < ' ', r == 0x7f, r == utf8.RuneError:
-			return -1
+			line = append(line, ' ')
+		case r >= ' ' && r != 0x7f && r != utf8.RuneError:
+			line = append(line, r)
 		}
-		return r
-	}, string(clean)))
+	}
+	return strings.TrimSpace(string(line))
 }

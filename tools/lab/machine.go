@@ -265,6 +265,9 @@ func (m *Machine) On() error {
 }
 
 func (m *Machine) start() (*process, error) {
+	if err := endConsoleLine(m.Console()); err != nil {
+		return nil, err
+	}
 	ours, theirs, err := socketPair()
 	if err != nil {
 		return nil, err
