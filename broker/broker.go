@@ -238,28 +238,37 @@ func findNode(tx Tx, k Keys) (*Node, error) {
 	return nil, notFound("no node has these hardware ids")
 }
 
-// sight makes a node of a machine that was seen booting. Only so many are kept that never checked in.
+// sight makes a node of a machine that asks what to boot.
 func (b *Broker) sight(ctx context.Context, c boot.Client) (n *Node, err error) {
+	err = b.update(ctx, func(tx Tx) ([]string, error) {
+		n, err = b.findOrSight(tx, c)
+		return nil, err
+	})
+	return n, err
+}
+
+// findOrSight gives the machine's node, a new one when it has none. Only so many are kept that never checked in.
+func (b *Broker) findOrSight(tx Tx, c boot.Client) (*Node, error) {
 	keys := clientKeys(c)
+	n, err := findNode(tx, keys)
+	if !errors.Is(err, ErrNotFound) {
+		return n, err
+	}
 	if len(keys.MACs) == 0 {
 		return nil, &classed{ErrDenied, "this machine shows no hardware id of its own"}
 	}
-	err = b.update(ctx, func(tx Tx) ([]string, error) {
-		if n, err = findNode(tx, keys); !errors.Is(err, ErrNotFound) {
-			return nil, err // another request was faster
-		}
-		if known, err := tx.Count(NodeFilter{State: Enroll}); err != nil || known >= b.cfg.Strangers {
-			return nil, errors.Join(err, &classed{ErrDenied, fmt.Sprintf("%d machines were seen that never checked in; no more are taken", known)})
-		}
-		n, err = b.newNode(tx, keys)
-		if err != nil {
-			return nil, err
-		}
-		n.Boot.Kind, n.Boot.EFI = string(c.Kind), c.Arch.EFI()
-		return []string{n.ID}, b.change(tx, n, Event{Kind: EventSighted, Who: "broker",
-			Text: fmt.Sprintf("a new machine: MAC %s, %s", c.MAC, c.Arch)})
-	})
-	return n, err
+	known, err := tx.Count(NodeFilter{State: Enroll})
+	if err != nil {
+		return nil, err
+	}
+	if known >= b.cfg.Strangers {
+		return nil, &classed{ErrDenied, fmt.Sprintf("%d machines were seen that never checked in; no more are taken", known)}
+	}
+	if n, err = b.newNode(tx, keys); err != nil {
+		return nil, err
+	}
+	n.Boot.Kind, n.Boot.EFI = string(c.Kind), c.Arch.EFI()
+	return n, b.change(tx, n, Event{Kind: EventSighted, Who: "broker", Text: fmt.Sprintf("a new machine: MAC %s, %s", c.MAC, c.Arch)})
 }
 
 func (b *Broker) newNode(tx Tx, keys Keys) (*Node, error) {

@@ -46,14 +46,17 @@ func (b *Broker) drain(limit int) []boot.Sighting {
 	return more
 }
 
-// journal writes the sightings of known machines. One of an unknown machine is let go: machines become nodes when
-// they ask what to boot.
+// journal writes the sightings of known machines, and of unknown ones that boot from the network, which become nodes
+// with it. Of other unknown machines nothing is kept.
 func (b *Broker) journal(ctx context.Context, batch []boot.Sighting) error {
 	return b.update(ctx, func(tx Tx) ([]string, error) {
 		var touched []string
 		for _, s := range batch {
 			n, err := findNode(tx, clientKeys(s.Client))
-			if errors.Is(err, ErrNotFound) {
+			if errors.Is(err, ErrNotFound) && s.Client.Kind != boot.KindUnknown {
+				n, err = b.findOrSight(tx, s.Client)
+			}
+			if errors.Is(err, ErrNotFound) || errors.Is(err, ErrDenied) {
 				continue
 			}
 			if err != nil {

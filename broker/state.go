@@ -137,16 +137,3 @@ func (s State) Legal() []string {
 	slices.Sort(legal)
 	return legal
 }
-
-// target is where work under way in a state leads; empty in stable states.
-func (s State) target() State {
-	switch s {
-	case Verifying, Inspecting, InspectWait, InspectFailed:
-		return Manageable
-	case Cleaning, CleanFailed, Deleting:
-		return Available
-	case Deploying, WaitCallBack, DeployFailed:
-		return Active
-	}
-	return ""
-}
