@@ -258,6 +258,7 @@ func writeGzip(w io.Writer, write func(io.Writer) error) error {
 	if err != nil {
 		return err
 	}
+	z.ModTime = time.Unix(0, 0) // "no time"; the zero Time would be written as a day in 2042
 	if err := write(z); err != nil {
 		return err
 	}
