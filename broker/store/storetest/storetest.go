@@ -1,0 +1,271 @@
+// Package storetest is the contract of broker.Store as tests: every store runs it, and each case carries the sentence
+// that it proves.
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"muster/agent/facts"
+	"muster/broker"
+)
+
+// Run runs the contract. open gives a store on the data of dir; a second call gives the same data again.
+func Run(t *testing.T, open func(t *testing.T, dir string) broker.Store) {
+	for _, tt := range []struct {
+		name string
+		f    func(t *testing.T, s broker.Store)
+	}{
+		{"what is put is got back", putAndGet},
+		{"what is not there is ErrNotFound", missing},
+		{"an update that fails leaves nothing", failed},
+		{"a key belongs to one node", oneOwner},
+		{"a key that a node gives up is free", freed},
+		{"nodes are listed oldest first and filtered", listed},
+		{"events keep their order and are read from any point", journal},
+		{"concurrent updates lose nothing", concurrent},
+		{"a cancelled caller changes nothing", cancelled},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := open(t, t.TempDir())
+			defer s.Close()
+			tt.f(t, s)
+		})
+	}
+	t.Run("what was acknowledged is there after a restart", func(t *testing.T) { restarted(t, open) })
+}
+
+func node(i int) *broker.Node {
+	return &broker.Node{ID: fmt.Sprintf("node%d", i), State: broker.Enroll, Created: time.Unix(int64(i), 0).UTC(),
+		Keys: broker.Keys{MACs: []string{mac(i)}, UUID: fmt.Sprintf("uuid-%d", i)}}
+}
+
+func mac(i int) string { return fmt.Sprintf("52:54:00:00:%02x:%02x", i>>8, i&255) }
+
+func update(t *testing.T, s broker.Store, f func(broker.Tx) error) {
+	t.Helper()
+	if err := s.Update(context.Background(), f); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func view(t *testing.T, s broker.Store, f func(broker.Tx) error) {
+	t.Helper()
+	if err := s.View(context.Background(), f); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func putAndGet(t *testing.T, s broker.Store) {
+	n := node(1)
+	n.Facts = &facts.Facts{Schema: 1, Disks: []facts.Disk{}}
+	n.Boot.KeyHash = "hash"
+	o := broker.Object{Kind: "Tag", Name: "a", Doc: []byte(`{"name":"a"}`)}
+	update(t, s, func(tx broker.Tx) error { return errors.Join(tx.PutNode(n), tx.PutObject(o)) })
+	view(t, s, func(tx broker.Tx) error {
+		for what, get := range map[string]func() (*broker.Node, error){
+			"id":   func() (*broker.Node, error) { return tx.Node("node1") },
+			"mac":  func() (*broker.Node, error) { return tx.NodeByKey(broker.KeyMAC, mac(1)) },
+			"uuid": func() (*broker.Node, error) { return tx.NodeByKey(broker.KeyUUID, "uuid-1") },
+			"key":  func() (*broker.Node, error) { return tx.NodeByKey(broker.KeyBoot, "hash") },
+		} {
+			got, err := get()
+			if diff := cmp.Diff(n, got); err != nil || diff != "" {
+				t.Errorf("by %s: %v (-want +got):\n%s", what, err, diff)
+			}
+		}
+		got, err := tx.Object("Tag", "a")
+		if diff := cmp.Diff(o, got); diff != "" {
+			t.Errorf("object (-want +got):\n%s", diff)
+		}
+		return err
+	})
+}
+
+func missing(t *testing.T, s broker.Store) {
+	view(t, s, func(tx broker.Tx) error {
+		_, byID := tx.Node("node1")
+		_, byKey := tx.NodeByKey(broker.KeyMAC, mac(1))
+		_, object := tx.Object("Tag", "a")
+		for what, err := range map[string]error{"node": byID, "key": byKey, "object": object} {
+			if !errors.Is(err, broker.ErrNotFound) {
+				t.Errorf("%s: %v; want ErrNotFound", what, err)
+			}
+		}
+		return nil
+	})
+	err := s.Update(context.Background(), func(tx broker.Tx) error { return tx.DeleteObject("Tag", "a") })
+	if !errors.Is(err, broker.ErrNotFound) {
+		t.Errorf("delete: %v; want ErrNotFound", err)
+	}
+}
+
+func failed(t *testing.T, s broker.Store) {
+	no := errors.New("no")
+	err := s.Update(context.Background(), func(tx broker.Tx) error {
+		return errors.Join(tx.PutNode(node(1)), tx.Append(&broker.Event{Kind: "x"}), no)
+	})
+	if !errors.Is(err, no) {
+		t.Errorf("Update = %v; want the function's error", err)
+	}
+	view(t, s, func(tx broker.Tx) error {
+		count, err := tx.Count(broker.NodeFilter{})
+		events, err2 := tx.Events(broker.EventFilter{})
+		if count != 0 || len(events) != 0 {
+			t.Errorf("%d nodes and %d events are left of a failed update", count, len(events))
+		}
+		return errors.Join(err, err2)
+	})
+}
+
+func oneOwner(t *testing.T, s broker.Store) {
+	update(t, s, func(tx broker.Tx) error { return tx.PutNode(node(1)) })
+	thief := node(2)
+	thief.Keys.MACs = append(thief.Keys.MACs, mac(1))
+	err := s.Update(context.Background(), func(tx broker.Tx) error { return tx.PutNode(thief) })
+	if !errors.Is(err, broker.ErrConflict) {
+		t.Errorf("a second owner: %v; want ErrConflict", err)
+	}
+}
+
+func freed(t *testing.T, s broker.Store) {
+	update(t, s, func(tx broker.Tx) error { return tx.PutNode(node(1)) })
+	bare := node(1)
+	bare.Keys = broker.Keys{}
+	update(t, s, func(tx broker.Tx) error { return tx.PutNode(bare) })
+	heir := node(2)
+	heir.Keys.MACs = []string{mac(1)}
+	update(t, s, func(tx broker.Tx) error { return tx.PutNode(heir) })
+	update(t, s, func(tx broker.Tx) error { return tx.DeleteNode("node2") })
+	update(t, s, func(tx broker.Tx) error { return tx.PutNode(node(1)) })
+}
+
+func listed(t *testing.T, s broker.Store) {
+	for i := 10; i >= 8; i-- {
+		n := node(i)
+		if i == 9 {
+			n.State, n.Policy = broker.Active, "web"
+		}
+		update(t, s, func(tx broker.Tx) error { return tx.PutNode(n) })
+	}
+	update(t, s, func(tx broker.Tx) error { return tx.PutNode(node(10)) }) // changed, not newer
+	for _, tt := range []struct {
+		f    broker.NodeFilter
+		want []string
+	}{
+		{broker.NodeFilter{}, []string{"node10", "node9", "node8"}},
+		{broker.NodeFilter{State: broker.Enroll}, []string{"node10", "node8"}},
+		{broker.NodeFilter{Policy: "web"}, []string{"node9"}},
+		{broker.NodeFilter{State: broker.Enroll, Policy: "web"}, nil},
+	} {
+		view(t, s, func(tx broker.Tx) error {
+			nodes, err := tx.Nodes(tt.f)
+			var ids []string
+			for _, n := range nodes {
+				ids = append(ids, n.ID)
+			}
+			count, err2 := tx.Count(tt.f)
+			if diff := cmp.Diff(tt.want, ids); diff != "" || count != len(tt.want) {
+				t.Errorf("%+v: count %d (-want +got):\n%s", tt.f, count, diff)
+			}
+			return errors.Join(err, err2)
+		})
+	}
+}
+
+func journal(t *testing.T, s broker.Store) {
+	for i := range 10 {
+		update(t, s, func(tx broker.Tx) error {
+			return tx.Append(&broker.Event{Node: fmt.Sprintf("node%d", i%2), Kind: "x", Text: fmt.Sprint(i)})
+		})
+	}
+	view(t, s, func(tx broker.Tx) error {
+		all, err := tx.Events(broker.EventFilter{})
+		if len(all) != 10 {
+			t.Fatalf("%d events; want 10", len(all))
+		}
+		for i := 1; i < len(all); i++ {
+			if all[i].Seq <= all[i-1].Seq {
+				t.Errorf("event %d has seq %d after %d", i, all[i].Seq, all[i-1].Seq)
+			}
+		}
+		some, err2 := tx.Events(broker.EventFilter{Node: "node1", After: all[1].Seq, Limit: 2})
+		if len(some) != 2 || some[0].Text != "3" || some[1].Text != "5" {
+			t.Errorf("events of node1 after its first, two at most: %+v", some)
+		}
+		return errors.Join(err, err2)
+	})
+}
+
+func concurrent(t *testing.T, s broker.Store) {
+	var wg sync.WaitGroup
+	for i := range 64 {
+		wg.Go(func() {
+			err := s.Update(context.Background(), func(tx broker.Tx) error {
+				if _, err := tx.Counter("c"); err != nil {
+					return err
+				}
+				return tx.PutNode(node(i))
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	update(t, s, func(tx broker.Tx) error {
+		n, err := tx.Counter("c")
+		count, err2 := tx.Count(broker.NodeFilter{})
+		if n != 65 || count != 64 {
+			t.Errorf("counted to %d with %d nodes; want 65 and 64", n, count)
+		}
+		return errors.Join(err, err2)
+	})
+}
+
+func cancelled(t *testing.T, s broker.Store) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := s.Update(ctx, func(tx broker.Tx) error { return tx.PutNode(node(1)) }); err == nil {
+		view(t, s, func(tx broker.Tx) error {
+			if _, err := tx.Node("node1"); err != nil {
+				t.Errorf("Update said it was done, and %v", err)
+			}
+			return nil
+		})
+		return
+	}
+	view(t, s, func(tx broker.Tx) error {
+		if _, err := tx.Node("node1"); !errors.Is(err, broker.ErrNotFound) {
+			t.Errorf("a refused update left its node: %v", err)
+		}
+		return nil
+	})
+}
+
+func restarted(t *testing.T, open func(*testing.T, string) broker.Store) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	update(t, s, func(tx broker.Tx) error {
+		return errors.Join(tx.PutNode(node(1)), tx.Append(&broker.Event{Node: "node1", Kind: "x"}))
+	})
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, dir)
+	defer s.Close()
+	view(t, s, func(tx broker.Tx) error {
+		_, err := tx.NodeByKey(broker.KeyMAC, mac(1))
+		events, err2 := tx.Events(broker.EventFilter{})
+		if len(events) != 1 {
+			t.Errorf("%d events after a restart; want 1", len(events))
+		}
+		return errors.Join(err, err2)
+	})
+}

@@ -1,0 +1,316 @@
+package lab
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"muster/broker"
+)
+
+// These tests are whole machines on real firmware. They run with MUSTER_LAB=1 (make test-lab), as root, on what
+// `muster lab build` left in MUSTER_CACHE. They wait for events; the deadline only ends what hangs.
+const lifeDeadline = 15 * time.Minute
+
+// stage is a rack with a server and one machine that is off.
+type stage struct {
+	rack    *Rack
+	server  *Server
+	machine *Machine
+	life    *Life
+}
+
+var stages int
+
+// labStage makes a rack of its own for the test. Everything in it ends with the test.
+func labStage(t *testing.T, f Firmware, policies string, disk DiskConfig) *stage {
+	t.Helper()
+	if os.Getenv("MUSTER_LAB") == "" {
+		t.Skip("machines are tested with MUSTER_LAB=1 (make test-lab)")
+	}
+	cache := os.Getenv("MUSTER_CACHE")
+	if cache == "" {
+		cache = "../../.cache"
+	}
+	stages++
+	r, err := Up(t.Context(), Config{Name: fmt.Sprintf("mlife%d", stages), Dir: t.TempDir(), Prefix: netip.MustParsePrefix("10.77.0.1/24")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := r.Down(); err != nil {
+			t.Error(err)
+		}
+	})
+	s, err := r.Serve(ServerConfig{Program: "../../bin/muster", Ramdisk: filepath.Join(cache, "ramdisk"), Args: r.ServeArgs(f)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Kill)
+	image, err := os.Open(filepath.Join(cache, "image", debianImageName))
+	if err != nil {
+		t.Fatalf("%v: make test-lab builds it", err)
+	}
+	defer image.Close()
+	if _, err := s.ImportImage(t.Context(), "debian-12", image); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Apply(t.Context(), []byte(policies)); err != nil {
+		t.Fatal(err)
+	}
+	m, err := r.Machine(MachineConfig{Name: string(f), Firmware: f, Serial: "LAB0001", Disks: []DiskConfig{disk}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := NewLife(t.Context(), s, m, testWriter{t})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &stage{r, s, m, l}
+}
+
+type testWriter struct{ t *testing.T }
+
+func (w testWriter) Write(p []byte) (int, error) {
+	w.t.Log(strings.TrimRight(string(p), "\n"))
+	return len(p), nil
+}
+
+func deadline(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeoutCause(t.Context(), lifeDeadline, fmt.Errorf("not within %s", lifeDeadline))
+	t.Cleanup(cancel)
+	return ctx
+}
+
+var blankDisk = DiskConfig{SizeBytes: 4 << 30, Serial: "LABDISK1"}
+
+func TestLabLife(t *testing.T) {
+	for _, f := range []Firmware{BIOS, UEFI, SecureBoot} {
+		t.Run(string(f), func(t *testing.T) {
+			s := labStage(t, f, Policies, blankDisk)
+			t.Parallel()
+			ctx := deadline(t)
+			if err := s.life.On(); err != nil {
+				t.Fatal(err)
+			}
+			node, err := s.life.Installed(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := s.life.CheckRoot(node.Hostname); err != nil {
+				t.Error(err)
+			}
+			checkInstalled(t, s, node, f)
+			for _, p := range s.life.Parts() {
+				t.Logf("%7.1fs  %s", p.Took.Seconds(), p.Name)
+			}
+			// From now on every power-on is the disk's.
+			if err := s.machine.Off(); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.life.On(); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.life.Login(ctx, node); err != nil {
+				t.Fatal(err)
+			}
+			again, err := s.server.Node(ctx, node.ID)
+			if err != nil || again.State != broker.Active || again.InstallSeq != node.InstallSeq {
+				t.Errorf("after a power cycle: %v %s, %d installs; want active and %d", err, again.State, again.InstallSeq, node.InstallSeq)
+			}
+		})
+	}
+}
+
+func checkInstalled(t *testing.T, s *stage, n *broker.Node, f Firmware) {
+	t.Helper()
+	if n.State != broker.Active || n.Policy != "lab" || n.Installed != "lab" || n.Hostname != "lab001.example.net" {
+		t.Errorf("node is %s by policy %q, installed %q, named %q", n.State, n.Policy, n.Installed, n.Hostname)
+	}
+	if n.Facts.System == nil || n.Facts.System.Serial != "LAB0001" {
+		t.Errorf("facts.system is %+v; want the serial LAB0001", n.Facts.System)
+	}
+	if len(n.Facts.Disks) != 1 || n.Facts.Disks[0].Serial != "LABDISK1" || n.Facts.Disks[0].SizeBytes != 4<<30 {
+		t.Errorf("facts.disks is %+v; want LABDISK1 of 4 GiB", n.Facts.Disks)
+	}
+	mode := map[Firmware]string{BIOS: "bios", UEFI: "uefi", SecureBoot: "uefi"}[f]
+	if n.Facts.Firmware == nil || n.Facts.Firmware.Mode != mode || (f == SecureBoot) != (n.Facts.Firmware.SecureBoot == "enabled") {
+		t.Errorf("facts.firmware is %+v on %s", n.Facts.Firmware, f)
+	}
+	x, err := s.server.Explain(t.Context(), n.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(x)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`"policy":"ceph-osd","why":"passed over: node has not tag storage-heavy"`, `"policy":"lab","wins":true`} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("explain lacks %s: %s", want, text)
+		}
+	}
+}
+
+// An image that changed on its way is never booted, and both sums are told.
+func TestLabImageDiffers(t *testing.T) {
+	s := labStage(t, BIOS, Policies, blankDisk)
+	t.Parallel()
+	ctx := deadline(t)
+	images, err := filepath.Glob(filepath.Join(s.server.Images(), "*.img"))
+	if err != nil || len(images) != 1 {
+		t.Fatalf("images %v, %v", images, err)
+	}
+	promised := strings.TrimSuffix(filepath.Base(images[0]), ".img")
+	spoil(t, images[0])
+	if err := s.life.On(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.life.Until(ctx, "the failure", func(e broker.Event) bool { return e.Kind == broker.EventFailed }); err != nil {
+		t.Fatal(err)
+	}
+	n, err := s.server.Node(ctx, s.life.MAC())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n.State != broker.DeployFailed || !strings.Contains(n.LastError, promised) || !regexp.MustCompile(`[0-9a-f]{64}.*[0-9a-f]{64}`).MatchString(n.LastError) {
+		t.Errorf("node is %s: %q; want deploy failed with both sums, one %s", n.State, n.LastError, promised)
+	}
+	if head := readHead(t, s.machine.Disk(0)); !bytes.Equal(head, make([]byte, len(head))) {
+		t.Error("the disk has a boot sector or partition table after a failed write")
+	}
+	if err := s.machine.Reset(); err != nil {
+		t.Fatal(err)
+	}
+	e, err := s.life.Until(ctx, "the agent again", Kind(broker.EventOrder, "order wait: deploy failed"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("next boot: %s", e.Text)
+}
+
+// spoil flips a byte of the last tenth of a file, where a zstd block's content is: the stream may still unpack.
+func spoil(t *testing.T, path string) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 1)
+	at := st.Size() - 4 // the frame's checksum, or the last bytes of its last block
+	if _, err := f.ReadAt(b, at); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt([]byte{b[0] ^ 1}, at); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func readHead(t *testing.T, path string) []byte {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	head := make([]byte, 1<<20)
+	if _, err := io.ReadFull(f, head); err != nil {
+		t.Fatal(err)
+	}
+	return head
+}
+
+// The broker is killed while the image is written, and started again: the machine still ends installed.
+func TestLabBrokerKilled(t *testing.T) {
+	s := labStage(t, BIOS, Policies, blankDisk)
+	t.Parallel()
+	ctx := deadline(t)
+	if err := s.life.On(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.life.Until(ctx, "half of the image", Kind(broker.EventReport, "write_image: 50 %")); err != nil {
+		t.Fatal(err)
+	}
+	s.server.Kill()
+	pause(ctx, 3*time.Second)
+	if err := s.server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	node, err := s.life.Installed(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.life.CheckRoot(node.Hostname); err != nil {
+		t.Error(err)
+	}
+	if node.InstallSeq != 1 {
+		t.Errorf("the disk was written %d times; want once", node.InstallSeq)
+	}
+}
+
+// A disk that holds partitions is not touched unless the policy says so. A second machine in the rack at the same
+// time has no disk, and is known all the same.
+func TestLabDiskWithDataIsKept(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "used.raw")
+	if err := os.WriteFile(path, usedDisk(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(path, 4<<30); err != nil {
+		t.Fatal(err)
+	}
+	s := labStage(t, BIOS, Policies, DiskConfig{Path: path, Serial: "USED1"})
+	t.Parallel()
+	ctx := deadline(t)
+	second, err := s.rack.Machine(MachineConfig{Name: "second", MemoryMiB: 512})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := NewLife(ctx, s.server, second, testWriter{t})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range []*Life{s.life, other} {
+		if err := l.On(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// It is protected and its disk holds data: it gives its facts and goes back to its own disk.
+	if _, err := s.life.Until(ctx, "an order", Kind(broker.EventOrder, "order reboot: protected, and disk vda holds 1 partition")); err != nil {
+		t.Fatal(err)
+	}
+	x, err := s.server.Explain(ctx, s.life.MAC())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if why := x.Policies[1].Why; why != "passed over: disk vda holds 1 partition and the policy does not say wipe: true" {
+		t.Errorf("policy lab: %s", why)
+	}
+	if !bytes.Equal(readHead(t, path)[:len(usedDisk())], usedDisk()) {
+		t.Error("the disk was touched")
+	}
+	if _, err := other.Until(ctx, "the second machine's facts", Kind(broker.EventRegistered, "0 disks")); err != nil {
+		t.Error(err)
+	}
+}
+
+// usedDisk is the head of a disk with one MBR partition of type Linux.
+func usedDisk() []byte {
+	b := make([]byte, 512)
+	copy(b[446:], []byte{0, 0, 2, 0, 0x83, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0x10, 0})
+	b[510], b[511] = 0x55, 0xaa
+	return b
+}
