@@ -201,6 +201,26 @@ func TestOrders(t *testing.T) {
 	}
 }
 
+// A broker that repeats an order without end is not asked in a tight loop.
+func TestRepeatedOrderIsNoStorm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b, _ := newAgent(t)
+		polls := 0
+		b.before = func(w http.ResponseWriter, r *http.Request) bool {
+			if r.URL.Path != routeOrder {
+				return false
+			}
+			polls++
+			json.NewEncoder(w).Encode(facts.Order{ID: 2, Kind: "none"})
+			return true
+		}
+		live(t, a, time.Minute)
+		if polls < 30 || polls > 61 || b.statuses() != "2 failed" {
+			t.Errorf("%d polls in a minute, reported %q; want at most one in a second, one report", polls, b.statuses())
+		}
+	})
+}
+
 func TestKexec(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b, s := newAgent(t)

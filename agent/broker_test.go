@@ -78,7 +78,7 @@ func (b *testBroker) serve(w http.ResponseWriter, r *http.Request) {
 	case r.URL.Path == routeOrder:
 		b.serveOrder(w, r)
 	case b.files[r.URL.Path] != nil:
-		w.Header().Set("ETag", fmt.Sprintf(`"%d"`, len(b.files[r.URL.Path])))
+		w.Header().Set("ETag", fmt.Sprintf(`"%.8s"`, sha(b.files[r.URL.Path])))
 		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(b.files[r.URL.Path]))
 	default:
 		http.NotFound(w, r)

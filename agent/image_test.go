@@ -253,14 +253,11 @@ func TestBadImage(t *testing.T) {
 			func(*imageCase) string { return "404 Not Found" }},
 		{"F46: a broker that stops for good", "none", func(c *imageCase) { c.b.body = stopAt(5<<20, 1<<30) },
 			func(*imageCase) string { return "no byte for 10 min" }},
-		{"a file that changes while it is read", "none", func(c *imageCase) {
-			stop := stopAt(5<<20, 1)
-			c.b.body = func(r *http.Request, b io.Reader) io.Reader {
-				if strings.HasPrefix(r.URL.Path, "/image/") {
-					c.b.files["/image/debian"] = c.b.files["/image/debian"][:10<<20]
-				}
-				return stop(r, b)
-			}
+		{"a file that becomes shorter while it is read", "none", func(c *imageCase) {
+			c.b.body = changing(c, func(b []byte) []byte { return b[:10<<20] })
+		}, func(*imageCase) string { return "the file changed on the broker while it was read" }},
+		{"a file that becomes another of the same length while it is read", "none", func(c *imageCase) {
+			c.b.body = changing(c, func(b []byte) []byte { return append(bytes.Clone(b[1:]), 0) })
 		}, func(*imageCase) string { return "the file changed on the broker while it was read" }},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -296,6 +293,17 @@ func stopAt(n int64, connections int) func(*http.Request, io.Reader) io.Reader {
 			return broken{}
 		}
 		return io.MultiReader(io.LimitReader(b, n), broken{})
+	}
+}
+
+// changing breaks the first connection and changes the file meanwhile.
+func changing(c *imageCase, change func([]byte) []byte) func(*http.Request, io.Reader) io.Reader {
+	stop, changed := stopAt(5<<20, 1), false
+	return func(r *http.Request, b io.Reader) io.Reader {
+		if strings.HasPrefix(r.URL.Path, "/image/") && !changed {
+			c.b.files["/image/debian"], changed = change(c.b.files["/image/debian"]), true
+		}
+		return stop(r, b)
 	}
 }
 
