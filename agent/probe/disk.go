@@ -69,13 +69,13 @@ func disks(ctx context.Context, m machine) (section, error) {
 	if err != nil {
 		return nil, err
 	}
-	all, lost := each(ctx, names, func(name string) (facts.Disk, error) { return m.disk(name), nil })
+	all, lost := each(ctx, m, names, func(name string) (facts.Disk, error) { return m.disk(name), nil })
 	list := slices.DeleteFunc(all, noDisk)
 	byName := map[string]facts.Disk{} // a copy: late goroutines read it while list is written
 	for _, d := range list {
 		byName[d.Name] = d
 	}
-	layouts, late := each(ctx, slices.Sorted(maps.Keys(byName)), func(name string) (layout, error) { return m.layout(byName[name]) })
+	layouts, late := each(ctx, m, slices.Sorted(maps.Keys(byName)), func(name string) (layout, error) { return m.layout(byName[name]) })
 	for _, l := range layouts {
 		i := slices.IndexFunc(list, func(d facts.Disk) bool { return d.Name == l.disk })
 		l.write(&list[i])

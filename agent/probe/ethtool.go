@@ -48,7 +48,7 @@ func permanentMAC(fd int, name string) string {
 
 // readLinkSettings asks twice: the first answer carries how many words the masks of link modes have, negated.
 func readLinkSettings(fd int, name string, n *facts.NIC) {
-	const words = 18 // offset of link_mode_masks_nwords
+	const words = 15 // offset of link_mode_masks_nwords
 	b := ethtool(fd, name, ethtoolLinksettings, 48)
 	if b == nil || int8(b[words]) >= 0 {
 		return

@@ -38,6 +38,7 @@ func (m machine) layout(d facts.Disk) (layout, error) {
 	}
 	defer f.Close()
 	l.content, err = readContent(f, d.SizeBytes)
+	m.steps.Add(1)
 	if err != nil {
 		return layout{}, fmt.Errorf("read content: %w", unwrapPath(err))
 	}

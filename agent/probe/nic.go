@@ -22,7 +22,7 @@ func nics(ctx context.Context, m machine) (section, error) {
 		return nil, err
 	}
 	names = slices.DeleteFunc(names, func(name string) bool { return !m.isHardware(netDir + "/" + name) })
-	list, lost := each(ctx, names, func(name string) (facts.NIC, error) { return m.nic(name), nil })
+	list, lost := each(ctx, m, names, func(name string) (facts.NIC, error) { return m.nic(name), nil })
 	err = partial(errors.Join(lost...))
 	if m.live() {
 		byName, e := addresses(ctx)

@@ -19,7 +19,7 @@ import (
 	"muster/agent/facts"
 )
 
-// DefaultDeadline is how long one collector may take.
+// DefaultDeadline is how long a collector may be silent while nothing else moves either.
 const DefaultDeadline = 2 * time.Second
 
 // Options says where to look and what the caller already knows. The zero value is this machine, all of it.
@@ -27,7 +27,7 @@ type Options struct {
 	Root     string            // "/" when empty; a fixture replays a whole machine from a directory
 	BootMAC  string            // the NIC that booted, if the caller knows; marks nics[].pxe and boot.bootif
 	Custom   map[string]string // custom facts, already validated; they win over those of OEM strings
-	Deadline time.Duration     // per collector; if 0, DefaultDeadline
+	Deadline time.Duration     // per collector, counted anew while files are read; if 0, DefaultDeadline
 	Only     []string          // names of collectors; empty means all
 }
 
@@ -84,8 +84,9 @@ func Collectors() []string {
 	return names
 }
 
-// Run looks at the machine once. It returns when every collector has answered, and no later than Options.Deadline or
-// the end of ctx; collectors that did not answer are named in Errors and in Facts.Incomplete.
+// Run looks at the machine once. It returns when every collector has answered, or nothing was read for Options.Deadline;
+// at the latest after eight deadlines or at the end of ctx. Collectors that did not answer are named in Errors and in
+// Facts.Incomplete.
 func Run(ctx context.Context, o Options) Result {
 	if o.Deadline <= 0 {
 		o.Deadline = DefaultDeadline
@@ -115,7 +116,8 @@ func Run(ctx context.Context, o Options) Result {
 // machine is what collectors read from.
 type machine struct {
 	tree
-	bootMAC string
+	bootMAC  string
+	patience time.Duration // for one device of a collector that asks many
 }
 
 // pick gives the collectors to run, and an error for each name that is none.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"muster/agent/facts"
@@ -25,13 +26,18 @@ type outcome struct {
 	took    time.Duration
 }
 
+// A slow machine is not a hung one: a deadline counts from the last file that any collector read, and ends for good
+// after this many deadlines. (Eight emulated processors on a loaded host needed nine seconds for what takes 0.1.)
+const mostDeadlines = 8
+
 // collect runs collectors side by side and gives their outcomes in the order of the collectors. One that is late is
 // left behind: a read that the kernel does not end cannot be stopped, and its answer goes into a channel that has
 // room for it and no reader.
 func collect(ctx context.Context, m machine, picked []collector, deadline time.Duration) []outcome {
-	ctx, cancel := context.WithTimeout(ctx, deadline)
+	ctx, cancel := context.WithTimeout(ctx, mostDeadlines*deadline)
 	defer cancel()
 	answers := make(chan outcome, len(picked))
+	m.patience = deadline / 2
 	start := time.Now()
 	for i, c := range picked {
 		go func() {
@@ -41,18 +47,55 @@ func collect(ctx context.Context, m machine, picked []collector, deadline time.D
 	}
 	done := make([]outcome, len(picked))
 	for i, c := range picked {
-		done[i] = outcome{i, c.name, nil, fmt.Errorf("no answer: %w", context.DeadlineExceeded), deadline}
+		done[i] = outcome{i, c.name, nil, fmt.Errorf("no answer: %w", context.DeadlineExceeded), 0}
 	}
-	for range picked {
+	quiet := newQuiet(m.steps, deadline)
+	defer quiet.timer.Stop()
+	for left := len(picked); left > 0; {
 		select {
 		case o := <-answers:
 			done[o.index] = o
-		case <-ctx.Done():
-			for len(answers) > 0 {
-				o := <-answers
-				done[o.index] = o
+			m.steps.Add(1)
+			left--
+		case <-quiet.timer.C:
+			if quiet.still() {
+				return giveUp(done, start)
 			}
-			return done
+		case <-ctx.Done():
+			return giveUp(done, start)
+		}
+	}
+	return done
+}
+
+// A quiet looks, each time its timer fires, whether anything has moved. It looks often, because what hangs costs from
+// its last movement, not from the look after it.
+type quiet struct {
+	steps *atomic.Int64 // what moves
+	timer *time.Timer
+	after time.Duration // without movement
+	seen  int64
+	since time.Time
+}
+
+func newQuiet(steps *atomic.Int64, after time.Duration) *quiet {
+	return &quiet{steps, time.NewTimer(after / 16), after, steps.Load(), time.Now()}
+}
+
+// still says that nothing has moved for long enough.
+func (q *quiet) still() bool {
+	q.timer.Reset(q.after / 16)
+	if now := q.steps.Load(); now != q.seen {
+		q.seen, q.since = now, time.Now()
+	}
+	return time.Since(q.since) >= q.after
+}
+
+// giveUp notes how long the collectors without an answer were waited for.
+func giveUp(done []outcome, start time.Time) []outcome {
+	for i := range done {
+		if done[i].took == 0 {
+			done[i].took = time.Since(start)
 		}
 	}
 	return done
@@ -74,19 +117,16 @@ func attempt[T any](f func() (T, error)) (got T, err error) {
 }
 
 // each calls f for every name, at most 16 at once, and gives the answers in the order of the names. Names whose f
-// failed or was late have an error and no answer. It leaves a quarter of the time until the deadline of ctx to the
-// caller, so that one stuck device costs its own facts and not those of its neighbours.
-func each[T any](ctx context.Context, names []string, f func(name string) (T, error)) ([]T, []error) {
+// failed, or did not answer while nothing moved for the patience of m, have an error and no answer: one stuck device
+// costs its own facts and not those of its neighbours.
+func each[T any](ctx context.Context, m machine, names []string, f func(name string) (T, error)) ([]T, []error) {
 	type answer struct {
 		index int
 		value T
 		err   error
 	}
-	if end, ok := ctx.Deadline(); ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, time.Until(end)*3/4)
-		defer cancel()
-	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	answers := make(chan answer, len(names))
 	room := make(chan struct{}, 16)
 	for i, name := range names {
@@ -102,15 +142,23 @@ func each[T any](ctx context.Context, names []string, f func(name string) (T, er
 		}()
 	}
 	got := make([]*answer, len(names))
+	quiet := newQuiet(m.steps, m.patience)
+	defer quiet.timer.Stop()
 wait:
-	for range names {
+	for left := len(names); left > 0; {
 		select {
 		case a := <-answers:
 			got[a.index] = &a
+			left--
+		case <-quiet.timer.C:
+			if quiet.still() {
+				break wait
+			}
 		case <-ctx.Done():
 			break wait
 		}
 	}
+	m.steps.Add(1) // the collector goes on
 	var values []T
 	var errs []error
 	for i, a := range got {

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 )
 
 const (
@@ -21,19 +22,20 @@ const (
 // A tree is where /proc, /sys and /dev of a machine lie. Paths are those of the machine, absolute. Outside "/" no
 // symbolic link leads out of it.
 type tree struct {
-	dir  string   // for libraries that take a directory
-	root *os.Root // nil for "/"
+	dir   string        // for libraries that take a directory
+	root  *os.Root      // nil for "/"
+	steps *atomic.Int64 // counts what was read, to tell slow from hung
 }
 
 func openTree(dir string) (tree, error) {
 	if dir == "" || filepath.Clean(dir) == "/" {
-		return tree{dir: "/"}, nil
+		return tree{dir: "/", steps: new(atomic.Int64)}, nil
 	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return tree{}, fmt.Errorf("open root: %w", err)
 	}
-	return tree{dir: dir, root: root}, nil
+	return tree{dir: dir, root: root, steps: new(atomic.Int64)}, nil
 }
 
 func (t tree) close() {
@@ -68,6 +70,7 @@ func (t tree) read(name string, limit int64) ([]byte, error) {
 	}
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, limit))
+	t.steps.Add(1)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", name, unwrapPath(err))
 	}
