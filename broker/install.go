@@ -242,7 +242,7 @@ func (b *Broker) reported(n *Node, r *facts.Report) ([]Event, error) {
 	switch r.Status {
 	case facts.StatusProgress:
 		if now := tenth(r.DoneBytes, r.AllBytes); now > before {
-			return []Event{{Kind: EventReport, Who: "agent", Text: fmt.Sprintf("%s: %d0 %%", n.Order.Kind, now)}}, nil
+			return []Event{{Kind: EventReport, Who: "agent", Text: fmt.Sprintf("%s: %s %d0 %%", n.Order.Kind, message, now)}}, nil
 		}
 		return nil, nil
 	case facts.StatusStarted:

@@ -79,16 +79,18 @@ func (b *Broker) journal(ctx context.Context, batch []boot.Sighting) error {
 }
 
 func sightingEvent(s boot.Sighting) Event {
-	e := Event{Time: s.Time.UTC().Truncate(time.Millisecond), Kind: s.Proto, Text: s.Text, Who: s.Proto,
+	e := Event{Time: s.Time.UTC().Truncate(time.Millisecond), Kind: s.Proto, Who: s.Proto,
 		Data: map[string]string{"what": s.What}}
 	if s.Name != "" {
 		e.Data["name"] = s.Name
 	}
-	if e.Text == "" {
-		e.Text = fmt.Sprintf("%s %s", s.What, s.Name)
-		if s.Bytes > 0 {
-			e.Text += fmt.Sprintf(" (%d bytes)", s.Bytes)
-		}
+	switch {
+	case s.Text != "":
+		e.Text = s.What + colon(s.Text)
+	case s.Bytes > 0:
+		e.Text = fmt.Sprintf("%s %s (%d bytes)", s.What, s.Name, s.Bytes)
+	default:
+		e.Text = s.What + " " + s.Name
 	}
 	return e
 }
