@@ -19,8 +19,9 @@ const (
 	envCause = "MUSTER_LAST_END"
 )
 
-// memoryFile remembers, within this boot, what a restarted agent must know.
-const memoryFile = "/run/muster/agent.json"
+// memoryFile remembers, within this boot, what a restarted agent must know. /tmp is a file system of its own; the one
+// that the ramdisk was unpacked into is full on a machine of 128 MB.
+const memoryFile = "/tmp/muster/agent.json"
 
 // probeDeadline bounds one look at the machine; each collector has its own, shorter one.
 const probeDeadline = 15 * time.Second
