@@ -39,11 +39,14 @@ func Flag(key string) Arg { return Arg{Key: key, Flag: true} }
 func Set(key, value string) Arg { return Arg{Key: key, Value: value} }
 
 // Parse splits a command line as the kernel does: words end at white space outside double quotes; one pair of quotes
-// around the whole word or around the value is dropped; a single quote is an ordinary character.
+// around the whole word or around the value is dropped; a single quote is an ordinary character. A NUL ends the line.
 func Parse(s string) Line {
 	var l Line
+	s, _, _ = strings.Cut(s, "\x00")
 	for {
-		s = strings.TrimLeft(s, " \t\n\v\f\r")
+		for s != "" && isBlank(s[0]) {
+			s = s[1:]
+		}
 		if s == "" {
 			return l
 		}
@@ -53,6 +56,11 @@ func Parse(s string) Line {
 	}
 }
 
+// isBlank is the kernel's isspace (lib/ctype.c): byte 0xa0, a no-break space in Latin-1, is one as well.
+func isBlank(c byte) bool {
+	return c == ' ' || '\t' <= c && c <= '\r' || c == 0xa0
+}
+
 // nextWord cuts the first word, quotes included.
 func nextWord(s string) (word, rest string) {
 	quoted := false
@@ -60,7 +68,7 @@ func nextWord(s string) (word, rest string) {
 		switch c := s[i]; {
 		case c == '"':
 			quoted = !quoted
-		case !quoted && strings.IndexByte(" \t\n\v\f\r", c) >= 0:
+		case !quoted && isBlank(c):
 			return s[:i], s[i:]
 		}
 	}
@@ -72,14 +80,21 @@ func parseArg(word string) Arg {
 	if whole {
 		word = strings.TrimSuffix(word[1:], `"`)
 	}
-	key, value, ok := strings.Cut(word, "=")
-	if !ok {
-		return Flag(key)
+	equals := strings.IndexByte(word, '=')
+	if equals == 0 { // the kernel takes one in front for a letter of the name
+		equals = strings.IndexByte(word[1:], '=') + 1
 	}
-	if strings.HasPrefix(value, `"`) && !whole {
-		value = strings.TrimSuffix(value[1:], `"`)
+	if equals <= 0 {
+		return Flag(word)
 	}
-	return Set(key, value)
+	value := word[equals+1:]
+	if strings.HasPrefix(value, `"`) {
+		value = value[1:]
+		if !whole {
+			value = strings.TrimSuffix(value, `"`)
+		}
+	}
+	return Set(word[:equals], value)
 }
 
 // Lookup gives the value of the last argument with that key.
@@ -100,7 +115,8 @@ func (l Line) Get(key string) string {
 
 // Words renders each argument as one word, quoted for the kernel where it holds blanks. What the kernel or a boot
 // loader could read as something else is refused, never escaped: control bytes, "${" (iPXE expands it), quotes,
-// backslash and backquote (GRUB), and runs of blanks (iPXE folds them).
+// backslash and backquote (GRUB), runs of blanks (iPXE folds them), and byte 0xa0, a blank to the kernel that GRUB does
+// not quote.
 func (l Line) Words() ([]string, error) {
 	words := make([]string, 0, len(l))
 	for _, a := range l {
@@ -178,6 +194,8 @@ func CheckValue(v string) error {
 		}
 	}
 	switch {
+	case strings.Contains(v, "\xa0"):
+		return errors.New("a character with byte 0xa0, at which the kernel splits words")
 	case strings.Contains(v, "${"):
 		return errors.New(`"${" would be expanded by iPXE`)
 	case strings.Contains(v, "  "), strings.HasPrefix(v, " "), strings.HasSuffix(v, " "):
