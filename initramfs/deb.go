@@ -136,8 +136,8 @@ func dataMember(r *bufio.Reader) (io.Reader, error) {
 	return nil, errors.New("no data.tar in it")
 }
 
-// unpack decompresses r, whatever it is compressed with. For xz it prefers the xz program, which is about five times
-// as fast as the Go one: a kernel package takes it 4 s, not 20.
+// unpack decompresses r, whatever it is compressed with. For xz it prefers the xz program, which is four times as
+// fast as the Go one: a kernel package takes it 5 s, not 20.
 func unpack(ctx context.Context, r io.Reader) (io.ReadCloser, error) {
 	in := bufio.NewReaderSize(r, 1<<16)
 	c, ok := detect(in)

@@ -18,11 +18,12 @@ import (
 )
 
 // Limits of a ramdisk that is read. A kernel has the first itself (PATH_MAX); the others keep a hostile file from
-// filling memory (T37): 128 Ki entries with short names take about 30 MB.
+// filling memory (T37): 64 Ki files take less than 64 MB, and Debian's installer
+// has 4,000.
 const (
 	maxName    = 4096
 	maxNames   = 16 << 20 // bytes of all names and link targets
-	maxEntries = 128 << 10
+	maxEntries = 64 << 10
 	maxUnpack  = 4 << 30 // bytes of all archives, unpacked
 	maxArchive = 64
 )
