@@ -33,7 +33,7 @@ func live(ctx context.Context, stdout io.Writer) error {
 	if err != nil {
 		console.Printf("%v", err) // the child says what is missing
 	}
-	console.Printf("muster-agent %s", agent.BuildVersion())
+	console.Printf("muster-agent %s", agent.Version)
 	if args.Shell {
 		go shell(ctx, console)
 	}
@@ -55,8 +55,8 @@ func loop(ctx context.Context, stdout io.Writer) error {
 	}
 	a := &agent.Agent{
 		Args:    args,
-		Version: agent.BuildVersion(),
-		Built:   agent.BuildTime(),
+		Version: agent.Version,
+		Built:   agent.NotBefore,
 		Key:     os.Getenv(envKey),
 		Cause:   os.Getenv(envCause),
 		Memory:  memoryFile,
@@ -109,6 +109,6 @@ func shell(ctx context.Context, console *agent.Console) {
 }
 
 func printVersion(w io.Writer) error {
-	_, err := fmt.Fprintf(w, "muster-agent %s (%s, %s/%s)\n", agent.BuildVersion(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	_, err := fmt.Fprintf(w, "muster-agent %s (%s, %s/%s)\n", agent.Version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 	return err
 }
