@@ -25,7 +25,7 @@ const (
 
 // buses are the kinds of alias that coldplug follows. "dmi:" and "cpu:" are left out: a machine's vendor string would
 // pull in drivers that nothing here needs.
-var buses = []string{"pci", "usb", "virtio", "scsi", "acpi", "vmbus", "xen", "of", "mmc", "mdio"}
+var buses = []string{"pci", "usb", "virtio", "scsi", "acpi", "vmbus", "xen", "of", "mmc", "mdio", "platform"}
 
 // Modules are the kernel modules of the ramdisk and which of them are loaded. depmod's tables say what depends on
 // what and which device wants which module; nothing else of modprobe is needed.
