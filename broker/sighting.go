@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"muster/boot"
@@ -84,13 +85,9 @@ func sightingEvent(s boot.Sighting) Event {
 	if s.Name != "" {
 		e.Data["name"] = s.Name
 	}
-	switch {
-	case s.Text != "":
-		e.Text = s.What + colon(s.Text)
-	case s.Bytes > 0:
-		e.Text = fmt.Sprintf("%s %s (%d bytes)", s.What, s.Name, s.Bytes)
-	default:
-		e.Text = s.What + " " + s.Name
+	e.Text = strings.TrimSpace(s.What+" "+s.Name) + colon(s.Text)
+	if s.Bytes > 0 {
+		e.Text += fmt.Sprintf(" (%d bytes)", s.Bytes)
 	}
 	return e
 }
