@@ -303,7 +303,7 @@ func TestF44Clock(t *testing.T) {
 				b.date = row.ahead
 				var shift time.Duration
 				a.Now = func() time.Time { return time.Now().Add(shift) }
-				a.SetClock = func(to time.Time) error { shift = to.Sub(time.Now()); return nil }
+				a.SetClock = func(to time.Time) error { shift = time.Until(to); return nil }
 				live(t, a, time.Minute)
 				if set := shift != 0; set != row.set {
 					t.Errorf("set the clock: %t; want %t\n%s", set, row.set, s)

@@ -119,13 +119,6 @@ func (b *testBroker) serveOrder(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// give adds an order for the next poll.
-func (b *testBroker) give(o facts.Order) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.orders = append(b.orders, o)
-}
-
 // statuses are the reports without those of progress.
 func (b *testBroker) statuses() string {
 	b.mu.Lock()

@@ -34,6 +34,8 @@ const (
 )
 
 // errMissing goes to the client as it stands: ERROR 1 of RFC 1350 with a text that tells nothing about the server.
+//
+//lint:ignore ST1005 it is a text on the wire, spelt as every TFTP server spells it
 var errMissing = errors.New("File not found")
 
 // Config says what is served and to whom.

@@ -66,8 +66,6 @@ func (v value) isYes() bool      { return v.kind == kindBool && v.known }
 func (v value) isNo() bool       { return v.kind == kindBool && !v.known }
 func notKnown(name string) value { return unknown(name + " is not known") }
 func (v value) isUnknown() bool  { return v.kind == kindUnknown }
-func (v value) low() value       { return integer(v.i) }
-func (v value) high() value      { return integer(v.j) }
 func (v value) interval() bool   { return v.isUnknown() && v.ranged }
 func between(i, j int64, why string) value {
 	if i == j {

@@ -35,7 +35,8 @@ func lockRack(name string) (*os.File, error) {
 		f.Close()
 		return nil, fmt.Errorf("lock rack %q: process %s holds it: take another name or end that process", name, strings.TrimSpace(string(holder[:n])))
 	}
-	if err := f.Truncate(0); err == nil {
+	err = f.Truncate(0)
+	if err == nil {
 		_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 	}
 	if err != nil {
