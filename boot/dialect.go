@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+
+	"muster/boot/kargs"
 )
 
 // Dialect is how a step is said.
@@ -27,12 +29,22 @@ func Render(d Dialect, base string, c Client, s Step) (string, error) {
 	if !ok {
 		return "", fmt.Errorf("dialect %q: want ipxe or grub", d)
 	}
-	for _, name := range append([]string{s.Kernel}, s.Initrds...) {
-		if name != "" && !safeName.MatchString(name) {
-			return "", fmt.Errorf("file name %q: want letters, digits and ._/- only", name)
+	if s.Kind == StepRamdisk || s.Kind == StepKernel {
+		for _, name := range append([]string{s.Kernel}, s.Initrds...) {
+			if !safeName.MatchString(name) {
+				return "", fmt.Errorf("file name %q: want letters, digits and ._/- only", name)
+			}
 		}
 	}
 	return r(base, c, s)
+}
+
+// checkLine refuses a command line that the kernel would cut, with the words that loaders add counted in.
+func checkLine(line string) error {
+	if len(line) > kargs.MaxLine {
+		return fmt.Errorf("kernel command line has %d bytes with the boot loader's words; the kernel reads %d", len(line), kargs.MaxLine)
+	}
+	return nil
 }
 
 // safeName holds nothing that any dialect splits, expands or quotes.

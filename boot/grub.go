@@ -38,10 +38,15 @@ func renderGRUB(_ string, c Client, s Step) (string, error) {
 }
 
 func grubKernel(b *strings.Builder, c Client, s Step) (string, error) {
-	if _, err := s.Args.Render(); err != nil {
+	bootif := "BOOTIF=01-" + c.MAC.Dashes()
+	line, err := s.Args.Render()
+	if err != nil {
 		return "", err
 	}
-	words := []string{fmt.Sprintf("'BOOTIF=01-%s'", c.MAC.Dashes())}
+	if err := checkLine("BOOT_IMAGE=/boot/f/" + s.Kernel + " " + bootif + " " + line); err != nil {
+		return "", err
+	}
+	words := []string{"'" + bootif + "'"}
 	for _, a := range s.Args {
 		word := a.Key
 		if !a.Flag {

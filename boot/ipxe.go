@@ -38,8 +38,12 @@ func ipxeKernel(b *strings.Builder, base string, c Client, s Step) (string, erro
 		initrds = append(initrds, fmt.Sprintf("initrd=initrd%d", i))
 	}
 	words = append(append(initrds, "BOOTIF=01-"+c.MAC.Dashes()), words...)
+	line := strings.Join(words, " ")
+	if err := checkLine("kernel " + line); err != nil { // the EFI build puts the image's name in front
+		return "", err
+	}
 	fmt.Fprint(b, "set try:int32 0\n:start\n")
-	fmt.Fprintf(b, "kernel --name kernel %s/boot/f/%s %s || goto retry\n", base, s.Kernel, strings.Join(words, " "))
+	fmt.Fprintf(b, "kernel --name kernel %s/boot/f/%s %s || goto retry\n", base, s.Kernel, line)
 	for i, name := range s.Initrds {
 		fmt.Fprintf(b, "initrd --name initrd%d %s/boot/f/%s || goto retry\n", i, base, name)
 	}

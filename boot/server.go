@@ -14,6 +14,7 @@ import (
 	"os"
 	"path"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -47,7 +48,8 @@ type Server struct{ cfg Config }
 // New checks the configuration.
 func New(cfg Config) (*Server, error) {
 	u, err := url.Parse(cfg.BaseURL)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || strings.Trim(u.Path, "/") != "" {
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" ||
+		strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
 		return nil, fmt.Errorf("base URL %q: want http://ADDRESS:PORT without a path", cfg.BaseURL)
 	}
 	cfg.BaseURL = strings.TrimRight(cfg.BaseURL, "/")
@@ -101,7 +103,8 @@ func (s *Server) Resolve(ctx context.Context, name string, c Client) (File, erro
 	case name == "grub/grub.cfg", name == "boot/grub/grub.cfg":
 		return rendered(grubStub), nil
 	case isScript:
-		c.MAC, c.Kind = mac, KindGRUB
+		c = sameMachine(c, mac)
+		c.Kind = KindGRUB
 		if c.Arch == ArchBIOS {
 			c.Arch = ArchX64 // only UEFI machines are given GRUB
 		}
@@ -146,13 +149,16 @@ func (s *Server) open(name string) (File, error) {
 	if s.cfg.Files == nil {
 		return File{}, fmt.Errorf("file %q: %w", name, ErrNotFound)
 	}
+	if len(name) > 255 || strings.ContainsRune(name, 0) {
+		return File{}, fmt.Errorf("file %q: %w", Printable(name), ErrNotFound)
+	}
 	return openFile(s.cfg.Files.Open(name))
 }
 
 // openFile turns an open file into a File, and whatever is no plain file into ErrNotFound.
 func openFile(f *os.File, err error) (File, error) {
 	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 			return File{}, ErrNotFound
 		}
 		return File{}, fmt.Errorf("open boot file: %w", err)
@@ -245,13 +251,24 @@ func remoteAddr(r *http.Request) netip.Addr {
 	return ap.Addr().Unmap()
 }
 
+// sameMachine is the client that has that MAC. What is known by the address alone is another machine's when the MACs
+// differ: addresses are leased again, and routers hide several machines behind one.
+func sameMachine(c Client, mac MAC) Client {
+	if !c.MAC.IsZero() && c.MAC != mac {
+		c = Client{Addr: c.Addr}
+	}
+	c.MAC = mac
+	return c
+}
+
 // queryClient reads the ids that iPXE puts into the query. Values that are no ids are left out, as firmware lies.
 func queryClient(q url.Values, c Client) (Client, error) {
 	mac, err := ParseMAC(q.Get("mac"))
 	if err != nil {
 		return c, fmt.Errorf("the query needs mac=: %w", err)
 	}
-	c.MAC, c.Kind = mac, KindIPXE
+	c = sameMachine(c, mac)
+	c.Kind = KindIPXE
 	if u, err := ParseUUID(q.Get("uuid")); err == nil {
 		c.UUID = u
 	}

@@ -1,0 +1,148 @@
+package boot
+
+import (
+	"errors"
+	"flag"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"muster/boot/kargs"
+)
+
+var update = flag.Bool("update", false, "write the goldens of testdata")
+
+const testBase = "http://192.0.2.10:8080"
+
+var (
+	testMAC = MAC{0x52, 0x54, 0x00, 0x12, 0x34, 0x56}
+	onBIOS  = Client{MAC: testMAC, Kind: KindIPXE, Arch: ArchBIOS}
+	onUEFI  = Client{MAC: testMAC, Kind: KindIPXE, Arch: ArchX64}
+)
+
+func discovery() Step {
+	return Step{Kind: StepRamdisk, Kernel: "vmlinuz", Initrds: []string{"ramdisk.cpio.gz"}, Because: "node1: nothing is known of this machine yet",
+		Args: kargs.Line{kargs.Set("muster.server", testBase), kargs.Set("muster.token", "node1.1.0123456789abcdef"), kargs.Set("console", "ttyS0,115200")}}
+}
+
+func installer() Step {
+	return Step{Kind: StepKernel, Kernel: "debian-12/vmlinuz", Initrds: []string{"debian-12/initrd.gz", "overlay.cpio.gz"}, Because: "policy ceph-osd because storage-heavy, rack-b",
+		Args: kargs.Line{kargs.Flag("auto"), kargs.Set("muster.x", "a b"), kargs.Flag("---"), kargs.Flag("quiet")}}
+}
+
+// steps are the kinds of steps that each dialect says, each on the firmware where its words differ.
+var steps = []struct {
+	name   string
+	client Client
+	step   Step
+}{
+	{"ramdisk", onUEFI, discovery()},
+	{"kernel", onBIOS, installer()},
+	{"local-bios", onBIOS, Step{Kind: StepLocal, Because: "installed by policy ceph-osd"}},
+	{"local-efi", onUEFI, Step{Kind: StepLocal, Because: "installed by policy ceph-osd"}},
+	{"wait-bios", onBIOS, Step{Kind: StepWait, After: 12500 * time.Millisecond, Text: "waiting for a policy", Because: "no policy has taken it yet"}},
+	{"wait-efi", onUEFI, Step{Kind: StepWait, Text: "waiting", Because: "no policy has taken it yet"}},
+	{"refuse-bios", onBIOS, Step{Kind: StepRefuse, Text: "held: it's been started 3 times", Because: "on hold"}},
+	{"refuse-efi", onUEFI, Step{Kind: StepRefuse, Because: "on hold"}},
+}
+
+func TestRenderGoldens(t *testing.T) {
+	for d, ext := range map[Dialect]string{IPXE: ".ipxe", GRUB: ".cfg"} {
+		for _, tt := range steps {
+			t.Run(string(d)+" "+tt.name, func(t *testing.T) {
+				got, err := Render(d, testBase, tt.client, tt.step)
+				if err != nil {
+					t.Fatal(err)
+				}
+				golden(t, filepath.Join("testdata", tt.name+ext), got)
+			})
+		}
+	}
+	golden(t, "testdata/autoexec.ipxe", autoexec(testBase))
+	golden(t, "testdata/stub.cfg", grubStub)
+}
+
+func golden(t *testing.T, file, got string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", file, diff)
+	}
+}
+
+// TestGRUBReadsItsGoldens asks GRUB's own parser (Z14).
+func TestGRUBReadsItsGoldens(t *testing.T) {
+	check, err := exec.LookPath("grub-script-check")
+	if err != nil {
+		t.Skip("grub-script-check is not installed (Debian package grub-common)")
+	}
+	files, err := filepath.Glob("testdata/*.cfg")
+	if err != nil || len(files) < len(steps) {
+		t.Fatalf("goldens: %v, %v", files, err)
+	}
+	for _, f := range files {
+		if out, err := exec.Command(check, f).CombinedOutput(); err != nil {
+			t.Errorf("grub-script-check %s: %v\n%s", f, err, out)
+		}
+	}
+	broken := filepath.Join(t.TempDir(), "broken.cfg")
+	if err := os.WriteFile(broken, []byte("echo 'it's'\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var exit *exec.ExitError
+	if err := exec.Command(check, broken).Run(); !errors.As(err, &exit) {
+		t.Errorf("grub-script-check finds nothing wrong with an open quote: %v", err)
+	}
+}
+
+func TestRenderRefuses(t *testing.T) {
+	with := func(change func(*Step)) Step {
+		s := installer()
+		change(&s)
+		return s
+	}
+	for _, tt := range []struct {
+		name string
+		step Step
+		says string
+	}{
+		{"a step of no kind", Step{}, "has no"},
+		{"a kernel step without a kernel", with(func(s *Step) { s.Kernel = "" }), `file name ""`},
+		{"an initrd without a name", with(func(s *Step) { s.Initrds = []string{""} }), `file name ""`},
+		{"a file name that climbs", with(func(s *Step) { s.Kernel = "../vmlinuz" }), `file name "../vmlinuz"`},
+		{"a file name from the root", with(func(s *Step) { s.Kernel = "/vmlinuz" }), `file name "/vmlinuz"`},
+		{"a file name with a blank", with(func(s *Step) { s.Initrds[0] = "a b" }), `file name "a b"`},
+		{"a file name with a line feed", with(func(s *Step) { s.Initrds[1] = "a\n" }), `file name "a\n"`},
+		{"a file name that expands", with(func(s *Step) { s.Kernel = "a${b}" }), `file name "a${b}"`},
+		{"an argument with a single quote (G1)", with(func(s *Step) { s.Args[1].Value = "it's" }), "kernel argument muster.x"},
+		{"arguments that fit alone, but not beside the loader's own (P2)", with(func(s *Step) {
+			s.Args = kargs.Line{kargs.Set("k", strings.Repeat("x", kargs.MaxLine-10))}
+		}), "with the boot loader's words"},
+		{"arguments of 5,000 bytes (P2)", with(func(s *Step) { s.Args[1].Value = strings.Repeat("x", 5000) }), "the kernel reads 2047"},
+	} {
+		for _, d := range []Dialect{IPXE, GRUB} {
+			t.Run(string(d)+" "+tt.name, func(t *testing.T) {
+				got, err := Render(d, testBase, onBIOS, tt.step)
+				if err == nil || !strings.Contains(err.Error(), tt.says) {
+					t.Errorf("Render = %q, %v; want an error with %s", got, err, tt.says)
+				}
+			})
+		}
+	}
+	if _, err := Render("lilo", testBase, onBIOS, installer()); err == nil {
+		t.Error("a dialect that nobody speaks was rendered")
+	}
+}
