@@ -247,7 +247,7 @@ func TestLabBrokerKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := s.life.Until(ctx, "half of the image", func(e broker.Event) bool {
-		return regexp.MustCompile(`^write_image: writing [4-9]0 %`).MatchString(e.Text)
+		return regexp.MustCompile(`^write_image: write the image [4-9]0 %`).MatchString(e.Text)
 	}); err != nil {
 		t.Fatal(err)
 	}
