@@ -1,0 +1,275 @@
+package task
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"muster/agent/facts"
+	"muster/boot"
+)
+
+func shippedTask(t *testing.T, name string) *Task {
+	t.Helper()
+	tasks, err := Shipped()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tasks[name] == nil {
+		t.Fatalf("there is no shipped task %s", name)
+	}
+	return tasks[name]
+}
+
+func TestShippedTasks(t *testing.T) {
+	image := shippedTask(t, "image")
+	if !image.Repo || len(image.Stages) != 2 || image.Stages[0].Order != facts.OrderWriteImage || image.Stages[1].Step != boot.StepLocal ||
+		time.Duration(image.Stages[0].Deadline) != time.Hour {
+		t.Errorf("image = %+v", image)
+	}
+	if keep := shippedTask(t, "discover-only"); keep.Repo || len(keep.Stages) != 0 || len(keep.Files) != 0 || keep.Summary == "" {
+		t.Errorf("discover-only = %+v", keep)
+	}
+}
+
+// file gives one rendered file of the image task.
+func file(t *testing.T, v Values, path string) facts.File {
+	t.Helper()
+	files, err := shippedTask(t, "image").RenderFiles(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(files, func(f facts.File) bool { return f.Path == path })
+	if i < 0 {
+		t.Fatalf("the image task has no file %s", path)
+	}
+	return files[i]
+}
+
+var valueSets = []struct {
+	name     string
+	values   Values
+	hostname string
+	hosts    string
+}{
+	{"a fully qualified name", Values{Server: "http://192.0.2.10:8080", Node: "node1", Hostname: "osd001.example.net", Token: "node1.1.00ff", Stage: "first-boot"}, "osd001\n",
+		"127.0.0.1\tlocalhost\n127.0.1.1\tosd001.example.net osd001\n::1\tlocalhost ip6-localhost ip6-loopback\n"},
+	{"a short name", Values{Server: "https://muster.example.net", Node: "node2", Hostname: "osd002", Token: "node2.7.aa", Stage: "first-boot"}, "osd002\n",
+		"127.0.0.1\tlocalhost\n127.0.1.1\tosd002\n::1\tlocalhost ip6-localhost ip6-loopback\n"},
+	{"a node without a name of its own", Values{Server: "http://[2001:db8::1]:80", Node: "node3", Hostname: "node3", Token: "node3.2.bb", Stage: "second-boot"}, "node3\n",
+		"127.0.0.1\tlocalhost\n127.0.1.1\tnode3\n::1\tlocalhost ip6-localhost ip6-loopback\n"},
+}
+
+func TestImageFiles(t *testing.T) {
+	for _, tt := range valueSets {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := file(t, tt.values, "/etc/hostname").Content; got != tt.hostname {
+				t.Errorf("/etc/hostname = %q; want %q", got, tt.hostname)
+			}
+			if got := file(t, tt.values, "/etc/hosts").Content; got != tt.hosts {
+				t.Errorf("/etc/hosts = %q; want %q", got, tt.hosts)
+			}
+			token := file(t, tt.values, "/etc/muster/token")
+			if token.Content != tt.values.Token+"\n" || token.Mode != 0o600 {
+				t.Errorf("/etc/muster/token = %q, mode %o", token.Content, token.Mode)
+			}
+			script := file(t, tt.values, "/usr/local/sbin/muster-first-boot")
+			if !strings.Contains(script.Content, "'"+tt.values.Server+"/node/v1/stage/"+tt.values.Stage+"'") || strings.Contains(script.Content, tt.values.Token) || script.Mode != 0o755 {
+				t.Errorf("the first-boot script, mode %o:\n%s", script.Mode, script.Content)
+			}
+			sh := exec.Command("sh", "-n")
+			sh.Stdin = strings.NewReader(script.Content)
+			if out, err := sh.CombinedOutput(); err != nil {
+				t.Errorf("sh -n: %v\n%s", err, out)
+			}
+			if link := file(t, tt.values, "/etc/systemd/system/multi-user.target.wants/muster-first-boot.service"); link.Link != "../muster-first-boot.service" || link.Content != "" {
+				t.Errorf("the unit is not enabled: %+v", link)
+			}
+		})
+	}
+}
+
+// call is what the broker hears of a first boot.
+type call struct {
+	method, path, token string
+	form                map[string]string
+}
+
+// TestFirstBootScript runs the script as it stands, against a server that gives these answers in a row.
+func TestFirstBootScript(t *testing.T) {
+	curl, err := exec.LookPath("curl")
+	if err != nil {
+		t.Skip("curl is not installed")
+	}
+	for _, tt := range []struct {
+		name    string
+		answers []int
+	}{
+		{"204 is the end", []int{204}},
+		{"404 is final too", []int{404}},
+		{"503 is tried again", []int{503, 503, 204}},
+		{"so is anything else that is no answer of ours", []int{500, 401, 302, 404}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var mu sync.Mutex
+			var calls []call
+			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				mu.Lock()
+				defer mu.Unlock()
+				_ = r.ParseForm() // a broken form shows in what it lacks
+				c := call{r.Method, r.URL.Path, r.Header.Get("Authorization"), map[string]string{}}
+				for k := range r.PostForm {
+					c.form[k] = r.PostForm.Get(k)
+				}
+				calls = append(calls, c)
+				w.WriteHeader(tt.answers[min(len(calls), len(tt.answers))-1])
+			}))
+			defer srv.Close()
+			const secret = "node1.1.canary0123456789"
+			dir := t.TempDir()
+			token := filepath.Join(dir, "token")
+			script := file(t, Values{Server: srv.URL, Node: "node1", Hostname: "node1", Token: secret, Stage: "first-boot"}, "/usr/local/sbin/muster-first-boot").Content
+			if !strings.Contains(script, "token=/etc/muster/token\n") {
+				t.Fatal("the script does not name its token where this test puts another")
+			}
+			put(t, token, 0o600, secret+"\n")
+			put(t, filepath.Join(dir, "script"), 0o755, strings.Replace(script, "token=/etc/muster/token\n", "token="+token+"\n", 1))
+			// Every program that the script starts is written down with its arguments; sleep takes no time.
+			put(t, filepath.Join(dir, "bin", "curl"), 0o755, fmt.Sprintf("#!/bin/sh\necho \"curl $*\" >>%s/args\nexec %s \"$@\"\n", dir, curl))
+			put(t, filepath.Join(dir, "bin", "sleep"), 0o755, fmt.Sprintf("#!/bin/sh\necho \"sleep $*\" >>%s/args\n", dir))
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			defer cancel()
+			cmd := exec.CommandContext(ctx, "sh", filepath.Join(dir, "script"))
+			cmd.Env = []string{"PATH=" + filepath.Join(dir, "bin") + ":/usr/bin:/bin:/usr/sbin:/sbin", "http_proxy="}
+			out, err := cmd.CombinedOutput()
+			if err != nil {
+				t.Fatalf("the script: %v\n%s", err, out)
+			}
+			args, err := os.ReadFile(filepath.Join(dir, "args"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if bytes.Contains(args, []byte(secret)) || bytes.Contains(out, []byte(secret)) {
+				t.Errorf("the token is seen in arguments or output:\n%s%s", args, out)
+			}
+			if _, err := os.Stat(token); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("the token is still there: %v", err)
+			}
+			if len(calls) != len(tt.answers) {
+				t.Fatalf("%d calls; want %d\n%s", len(calls), len(tt.answers), out)
+			}
+			host, _ := os.ReadFile("/proc/sys/kernel/hostname")
+			for _, c := range calls {
+				if c.method != "POST" || c.path != "/node/v1/stage/first-boot" || c.token != "Bearer "+secret || c.form["hostname"] != strings.TrimSpace(string(host)) || len(c.form["boot_id"]) != 36 {
+					t.Errorf("the broker heard %+v", c)
+				}
+			}
+			if n := bytes.Count(args, []byte("sleep ")); n != len(tt.answers)-1 {
+				t.Errorf("%d pauses between %d calls", n, len(calls))
+			}
+		})
+	}
+}
+
+func put(t *testing.T, file string, mode os.FileMode, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(text), mode); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// folder is a task with one template.
+func folder(yaml, template string) fstest.MapFS {
+	return fstest.MapFS{"task.yaml": {Data: []byte(yaml)}, "x": {Data: []byte(template)}}
+}
+
+const oneFile = "name: t\nfiles:\n  - {path: /x, mode: 0o644, template: x}\n"
+
+func TestLoadRefuses(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		yaml     string
+		template string
+		says     []string
+	}{
+		{"an unknown field, with its line", "name: t\nsummary: s\nsteps: []\n", "", []string{"[3:1]", "steps"}},
+		{"an unknown field of a stage", "name: t\nstages:\n  - {name: a, step: local, deadline: 1m, retry: 3}\n", "", []string{"[3:", "retry"}},
+		{"a wrong type", "name: t\nrepo: perhaps\n", "", []string{"[2:"}},
+		{"no name", "summary: s\n", "", []string{"name is missing"}},
+		{"a stage without a deadline", "name: t\nstages:\n  - {name: a, step: local}\n", "", []string{"stage 1", "deadline"}},
+		{"a deadline that is none", "name: t\nstages:\n  - {name: a, step: local, deadline: soon}\n", "", []string{"deadline", "soon"}},
+		{"a deadline in the past", "name: t\nstages:\n  - {name: a, step: local, deadline: -1m}\n", "", []string{"deadline"}},
+		{"a step that is none", "name: t\nstages:\n  - {name: a, step: disk, deadline: 1m}\n", "", []string{`step "disk"`}},
+		{"an order that is none", "name: t\nstages:\n  - {name: a, step: ramdisk, order: burn, deadline: 1m}\n", "", []string{"write_image"}},
+		{"a path that climbs", "name: t\nfiles:\n  - {path: /a/../../x, mode: 0o644, template: x}\n", "", []string{"/a/../../x"}},
+		{"a path that is not absolute", "name: t\nfiles:\n  - {path: x, mode: 0o644, template: x}\n", "", []string{"absolute"}},
+		{"a template and a link", "name: t\nfiles:\n  - {path: /x, template: x, link: y}\n", "", []string{"either template or link"}},
+		{"a template that is not there", "name: t\nfiles:\n  - {path: /x, template: y}\n", "", []string{"read template"}},
+		{"a template from elsewhere", "name: t\nfiles:\n  - {path: /x, template: ../x}\n", "", []string{"read template"}},
+		{"a template that does not parse, with its line", oneFile, "a\n{{.Node}\n", []string{"x:2"}},
+		{"a function that is not ours", oneFile, "{{env \"HOME\"}}", []string{`"env" not defined`}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := Load(folder(tt.yaml, tt.template))
+			if err == nil {
+				t.Fatal("it was loaded")
+			}
+			for _, s := range tt.says {
+				if !strings.Contains(err.Error(), s) {
+					t.Errorf("Load: %v; want %s in it", err, s)
+				}
+			}
+		})
+	}
+	if _, err := Load(fstest.MapFS{}); err == nil {
+		t.Error("a folder without task.yaml was loaded")
+	}
+}
+
+// TestT19TemplatesAreBounded: a template ends with an error that names it, and reads nothing but its values.
+func TestT19TemplatesAreBounded(t *testing.T) {
+	for name, template := range map[string]string{
+		"one that prints without end":    `{{range 1000000000}}xxxxxxxxxxxxxxxx{{end}}`,
+		"one that prints much at a time": `{{range 1000000000}}{{printf "%900000d" 1}}{{end}}`,
+		"one that calls itself":          `{{define "a"}}{{template "a"}}{{end}}{{template "a"}}`,
+		"one that asks for more":         `{{.Secret}}`,
+		"one that reaches the server":    `{{.Key}}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			task, err := Load(folder(oneFile, template))
+			if err != nil {
+				t.Fatal(err)
+			}
+			start := time.Now()
+			files, err := task.RenderFiles(valueSets[0].values)
+			if err == nil || !strings.Contains(err.Error(), "task t: render /x") {
+				t.Errorf("RenderFiles = %d files, %v; want an error that names the task and the file", len(files), err)
+			}
+			if d := time.Since(start); d > 10*time.Second {
+				t.Errorf("it took %s", d)
+			}
+		})
+	}
+	task, err := Load(folder(oneFile, "{{range 1024}}"+strings.Repeat("x", 1024)+"{{end}}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if files, err := task.RenderFiles(Values{}); err != nil || len(files[0].Content) != maxFile {
+		t.Errorf("a file of 1 MiB: %v", err)
+	}
+}
