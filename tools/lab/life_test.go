@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/http"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -32,7 +34,7 @@ type stage struct {
 var stages int
 
 // labStage makes a rack of its own for the test. Everything in it ends with the test.
-func labStage(t *testing.T, f Firmware, policies string, disk DiskConfig) *stage {
+func labStage(t *testing.T, f Firmware, policies string, disk DiskConfig, args ...string) *stage {
 	t.Helper()
 	if os.Getenv("MUSTER_LAB") == "" {
 		t.Skip("machines are tested with MUSTER_LAB=1 (make test-lab)")
@@ -51,7 +53,10 @@ func labStage(t *testing.T, f Firmware, policies string, disk DiskConfig) *stage
 			t.Error(err)
 		}
 	})
-	s, err := r.Serve(ServerConfig{Program: "../../bin/muster", Ramdisk: filepath.Join(cache, "ramdisk"), Args: r.ServeArgs(f)})
+	if len(args) == 0 {
+		args = r.ServeArgs(f)
+	}
+	s, err := r.Serve(ServerConfig{Program: "../../bin/muster", Ramdisk: filepath.Join(cache, "ramdisk"), Args: args})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -319,4 +324,68 @@ func usedDisk() []byte {
 	copy(b[446:], []byte{0, 0, 2, 0, 0x83, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0x10, 0})
 	b[510], b[511] = 0x55, 0xaa
 	return b
+}
+
+// Beside a DHCP server on another host, muster adds the boot fields and gives no address.
+func TestLabProxy(t *testing.T) {
+	const keep = "kind: Policy\nname: keep\nmatch: all\ntask: discover-only\napproval: automatic\n"
+	s := labStage(t, UEFI, Policies, blankDisk, "--dhcp", "proxy", "--kernel-args", "console=ttyS0")
+	t.Parallel()
+	if _, err := exec.LookPath("dnsmasq"); err != nil {
+		t.Skip("no dnsmasq: apt-get install dnsmasq-base")
+	}
+	ctx := deadline(t)
+	for _, p := range []string{"lab", "ceph-osd"} {
+		if err := s.server.Do(ctx, http.MethodDelete, "/api/v1/objects/Policy/"+p, nil, "", nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.server.Apply(ctx, []byte(keep)); err != nil {
+		t.Fatal(err)
+	}
+	otherDHCP(t, s.rack)
+	if err := s.life.On(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.life.Until(ctx, "the ramdisk to be kept", Kind(broker.EventOrder, "order wait: policy keep keeps it in the ramdisk")); err != nil {
+		t.Fatal(err)
+	}
+	n, err := s.server.Node(ctx, s.life.MAC())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ip := n.Facts.NICs[0].IPv4; len(ip) != 1 || !strings.HasPrefix(ip[0], "10.77.0.15") {
+		t.Errorf("the machine has %v; want an address of the other server's pool, 10.77.0.150-159", ip)
+	}
+}
+
+// otherDHCP runs dnsmasq on a host of its own, on the rack's bridge.
+func otherDHCP(t *testing.T, r *Rack) {
+	t.Helper()
+	host := r.Name() + "d"
+	for _, args := range [][]string{
+		{"netns", "add", host},
+		{"link", "add", "up0", "netns", host, "type", "veth", "peer", "name", "dhcp0", "netns", r.Name()},
+		{"-n", r.Name(), "link", "set", "dhcp0", "master", Bridge, "up"},
+		{"-n", host, "addr", "add", "10.77.0.2/24", "dev", "up0"},
+		{"-n", host, "link", "set", "up0", "up"},
+	} {
+		if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
+			t.Fatalf("ip %v: %v: %s", args, err, out)
+		}
+	}
+	t.Cleanup(func() {
+		if out, err := exec.Command("ip", "netns", "del", host).CombinedOutput(); err != nil {
+			t.Errorf("ip netns del %s: %v: %s", host, err, out)
+		}
+	})
+	d := exec.CommandContext(t.Context(), "ip", "netns", "exec", host, "dnsmasq", "--no-daemon", "--conf-file=/dev/null", "--port=0",
+		"--interface=up0", "--bind-interfaces", "--dhcp-range=10.77.0.150,10.77.0.159,1h", "--dhcp-authoritative", "--leasefile-ro", "--user=root")
+	if err := d.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = d.Process.Kill() // it may have ended with the test's context
+		_ = d.Wait()
+	})
 }
