@@ -1,0 +1,253 @@
+package broker_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"muster/agent/facts"
+	"muster/boot"
+	"muster/broker"
+	"muster/broker/store"
+)
+
+// newBroker makes a broker on a store of its own.
+func newBroker(t *testing.T) *broker.Broker {
+	t.Helper()
+	s, err := store.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	b, err := broker.New(t.Context(), broker.Config{Store: s, Key: broker.Key{1}, BaseURL: "http://192.0.2.10:8080", Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func mac(t *testing.T, s string) boot.MAC {
+	t.Helper()
+	m, err := boot.ParseMAC(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func uuid(t *testing.T, s string) boot.UUID {
+	t.Helper()
+	u, err := boot.ParseUUID(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
+
+// token is the boot token in the script of a machine.
+func token(t *testing.T, b *broker.Broker, c boot.Client) string {
+	t.Helper()
+	step, err := b.Next(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, ok := step.Args.Lookup("muster.token")
+	if !ok {
+		t.Fatalf("the step of %s has no token: %+v", c.MAC, step)
+	}
+	return v
+}
+
+// report checks a machine in: it boots with its first MAC and finds these facts.
+func report(ctx context.Context, b *broker.Broker, key, token string, f *facts.Facts) (*facts.CheckInReply, error) {
+	return b.CheckIn(ctx, fmt.Sprintf("%-32s", key), &facts.CheckIn{V: 1, Token: token, BootID: "boot", Facts: f})
+}
+
+func registered(t *testing.T, b *broker.Broker, key string, f *facts.Facts) *broker.Node {
+	t.Helper()
+	reply, err := report(t.Context(), b, key, token(t, b, boot.Client{MAC: mac(t, f.NICs[0].MAC)}), f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return node(t, b, reply.Node)
+}
+
+func node(t *testing.T, b *broker.Broker, name string) *broker.Node {
+	t.Helper()
+	n, err := b.Node(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func machineWith(uuid string, macs ...string) *facts.Facts {
+	f := &facts.Facts{Schema: 1, System: &facts.System{UUID: uuid}}
+	for i, m := range macs {
+		f.NICs = append(f.NICs, facts.NIC{Name: fmt.Sprintf("eth%d", i), MAC: m, Bus: "pci"})
+	}
+	return f
+}
+
+func conflicts(t *testing.T, b *broker.Broker, node string) (texts []string) {
+	t.Helper()
+	events, err := b.Events(t.Context(), broker.EventFilter{Node: node}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range events {
+		if e.Kind == broker.EventConflict {
+			texts = append(texts, e.Text)
+		}
+	}
+	return texts
+}
+
+const (
+	uuidA = "4c4c4544-0042-3510-8052-c1c04f4e3132"
+	uuidB = "f7b4d8c9-cce8-418c-8b52-8a6f124e8655"
+)
+
+// TestMACsThatAreNoIdentity (T4, K3): the goldens of facts 5.2.
+func TestMACsThatAreNoIdentity(t *testing.T) {
+	b := newBroker(t)
+	for _, m := range []string{"00:00:00:00:00:00", "ff:ff:ff:ff:ff:ff", "01:00:5e:00:00:01", "33:33:00:00:00:01", "02:00:00:00:00:00", "fa:4b:7f:00:00:01"} {
+		step, err := b.Next(t.Context(), boot.Client{MAC: mac(t, m), UUID: uuid(t, uuidA)})
+		if err != nil || step.Kind != boot.StepRefuse {
+			t.Errorf("MAC %s: step %q, %v; want to be refused", m, step.Kind, err)
+		}
+	}
+	for _, m := range []string{"52:54:00:AA:00:01", "fa:16:3e:00:00:01", "02:00:00:00:00:01"} {
+		step, err := b.Next(t.Context(), boot.Client{MAC: mac(t, m)})
+		if err != nil || step.Kind != boot.StepRamdisk {
+			t.Errorf("MAC %s: step %q, %v; want the ramdisk", m, step.Kind, err)
+			continue
+		}
+		if n := node(t, b, m); !slices.Equal(n.Keys.MACs, []string{strings.ToLower(m)}) || !n.Protected || n.State != broker.Enroll {
+			t.Errorf("MAC %s made %+v, protected %v", m, n.Keys, n.Protected)
+		}
+	}
+	if nodes, err := b.Nodes(t.Context()); err != nil || len(nodes) != 3 {
+		t.Errorf("%d nodes, %v; want 3", len(nodes), err)
+	}
+}
+
+// TestUUIDsThatAreNoIdentity (T4, K1): the goldens of facts 5.2. Each machine is one by its MAC.
+func TestUUIDsThatAreNoIdentity(t *testing.T) {
+	b := newBroker(t)
+	for i, u := range []string{"00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff", "fefefefe-fefe-fefe-fefe-fefefefefefe", "03000200-0400-0500-0006-000700080009",
+		"00020003-0004-0005-0006-000700080009", "12345678-1234-5678-90ab-cddeefaabbcc", "12345678-1234-5678-1234-567812345678", "00112233-4455-6677-8899-aabbccddeeff",
+		"11111111-2222-3333-4444-555555555555", "4c4c4544-0000-2010-8020-80c04f202020", "8a95d198-7f46-11e5-bf8b-08002704d48e"} {
+		for j := range 2 {
+			m := fmt.Sprintf("52:54:00:00:%02x:%02x", i, j)
+			if _, err := b.Next(t.Context(), boot.Client{MAC: mac(t, m), UUID: uuid(t, u)}); err != nil {
+				t.Fatal(err)
+			}
+			if n := node(t, b, m); n.Keys.UUID != "" || !slices.Equal(n.Keys.MACs, []string{m}) {
+				t.Errorf("UUID %s made %+v; want a node by its MAC alone", u, n.Keys)
+			}
+		}
+	}
+	const m = "52:54:00:00:ff:01"
+	if _, err := b.Next(t.Context(), boot.Client{MAC: mac(t, m), UUID: uuid(t, strings.ToUpper(uuidA))}); err != nil {
+		t.Fatal(err)
+	}
+	if n := node(t, b, m); n.Keys.UUID != uuidA {
+		t.Errorf("a good UUID made %+v", n.Keys)
+	}
+}
+
+// TestKeysOfFacts: a USB NIC is no identity, ids are canonical, each MAC is there once.
+func TestKeysOfFacts(t *testing.T) {
+	b := newBroker(t)
+	f := machineWith("{"+strings.ToUpper(uuidA)+"}", "52:54:00:aa:00:02", "52:54:00:aa:00:01", "52:54:00:aa:00:01", "00:00:00:00:00:00")
+	f.NICs = append(f.NICs, facts.NIC{Name: "usb0", MAC: "52:54:00:aa:00:99", Bus: "usb"})
+	f.System.Serial = "ABC1234"
+	want := broker.Keys{MACs: []string{"52:54:00:aa:00:01", "52:54:00:aa:00:02"}, UUID: uuidA, Serial: "abc1234"}
+	if diff := cmp.Diff(want, registered(t, b, "a", f).Keys); diff != "" {
+		t.Errorf("keys (-want +got):\n%s", diff)
+	}
+}
+
+// TestASightedNodeIsMerged (facts 5.3, golden 10): both NICs of a machine booted before its agent told that they are
+// one machine.
+func TestASightedNodeIsMerged(t *testing.T) {
+	b := newBroker(t)
+	for _, m := range []string{"52:54:00:aa:00:01", "52:54:00:aa:00:02"} {
+		if _, err := b.Next(t.Context(), boot.Client{MAC: mac(t, m)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other := node(t, b, "52:54:00:aa:00:02").ID
+	n := registered(t, b, "a", machineWith(uuidA, "52:54:00:aa:00:01", "52:54:00:aa:00:02"))
+	nodes, err := b.Nodes(t.Context())
+	if err != nil || len(nodes) != 1 || len(n.Keys.MACs) != 2 {
+		t.Fatalf("%d nodes, keys %+v, %v; want one with both MACs", len(nodes), n.Keys, err)
+	}
+	events, err := b.Events(t.Context(), broker.EventFilter{Node: n.ID}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.ContainsFunc(events, func(e broker.Event) bool {
+		return strings.Contains(e.Text, "is the same machine as "+other+" (mac 52:54:00:aa:00:02)")
+	}) {
+		t.Errorf("no event tells of the merge: %+v", events)
+	}
+	if step, err := b.Next(t.Context(), boot.Client{MAC: mac(t, "52:54:00:aa:00:02")}); err != nil || !strings.HasPrefix(step.Because, n.ID+":") {
+		t.Errorf("the second NIC boots %+v, %v; want the step of %s", step, err, n.ID)
+	}
+}
+
+// TestT3FactsTakeNoIdsOfAnotherNode: the id stays where it is, the other record too, and both journals tell.
+func TestT3FactsTakeNoIdsOfAnotherNode(t *testing.T) {
+	b := newBroker(t)
+	a := registered(t, b, "a", machineWith(uuidA, "52:54:00:aa:00:01"))
+	thief := registered(t, b, "b", machineWith(uuidA, "52:54:00:aa:00:03", "52:54:00:aa:00:01"))
+	after := node(t, b, a.ID)
+	after.Rev = a.Rev // the conflict is written at both
+	if diff := cmp.Diff(a, after); diff != "" {
+		t.Errorf("the record of the other node changed (-before +after):\n%s", diff)
+	}
+	if !slices.Equal(thief.Keys.MACs, []string{"52:54:00:aa:00:03"}) || thief.Keys.UUID != "" {
+		t.Errorf("the thief has %+v", thief.Keys)
+	}
+	for _, id := range []string{a.ID, thief.ID} {
+		texts := strings.Join(conflicts(t, b, id), "\n")
+		if !strings.Contains(texts, "both have mac 52:54:00:aa:00:01; it stays with "+a.ID) || !strings.Contains(texts, "both have uuid "+uuidA) {
+			t.Errorf("the journal of %s tells of %q", id, texts)
+		}
+	}
+	for i := range 20 { // changed facts each time: still nothing is taken
+		f := machineWith(uuidA, "52:54:00:aa:00:03", "52:54:00:aa:00:01", fmt.Sprintf("52:54:00:bb:00:%02x", i))
+		if _, err := report(t.Context(), b, "b", "", f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := node(t, b, "52:54:00:aa:00:01"); n.ID != a.ID || !slices.Equal(n.Keys.MACs, a.Keys.MACs) || n.Keys.UUID != uuidA {
+		t.Errorf("after 20 reports the MAC is of %s with %+v", n.ID, n.Keys)
+	}
+}
+
+// TestT2AnotherKeyIsRefused: the token was traded by the first agent; a second one that shows it changes nothing.
+func TestT2AnotherKeyIsRefused(t *testing.T) {
+	b := newBroker(t)
+	first := token(t, b, boot.Client{MAC: mac(t, "52:54:00:aa:00:01")})
+	reply, err := report(t.Context(), b, "a", first, machineWith(uuidA, "52:54:00:aa:00:01"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := node(t, b, reply.Node)
+	for _, stale := range []string{first, "", "x", reply.Node + ".2.00000000000000000000000000000000"} {
+		if _, err := report(t.Context(), b, "b", stale, machineWith(uuidB, "52:54:00:aa:00:01")); err == nil || err.Error() != "no such node or token" {
+			t.Errorf("token %q of another agent: %v", stale, err)
+		}
+	}
+	if diff := cmp.Diff(before, node(t, b, reply.Node)); diff != "" {
+		t.Errorf("the record changed (-before +after):\n%s", diff)
+	}
+}
