@@ -12,7 +12,7 @@ import (
 type Loaders struct {
 	Dir  string // operator's directory, looked at first, by served name; may be empty
 	Root string // where the packages put theirs; if empty, /usr/lib
-	UEFI string // first loader for x64 UEFI: "ipxe" (default), "snponly", or "shim" (shim and GRUB, for Secure Boot)
+	UEFI string // first loader for x64 UEFI: "snponly" (default), "ipxe", or "shim" (shim and GRUB, for Secure Boot)
 }
 
 // loaderFiles maps served names to files of Debian's packages below /usr/lib: ipxe, shim-signed,
@@ -27,13 +27,15 @@ var loaderFiles = map[string][]string{
 	"grubx64.efi":   {"grub/x86_64-efi-signed/grubnetx64.efi.signed"}, // what shim loads next
 }
 
-var uefiLoaders = map[string]string{"": "ipxe.efi", "ipxe": "ipxe.efi", "snponly": "snponly.efi", "shim": "shimx64.efi"}
+// uefiLoaders are the choices. snponly uses the firmware's own NIC driver; ipxe.efi of 2019 (Debian 12) brings its own
+// and hangs in OVMF when it is left by exit 1 [seen].
+var uefiLoaders = map[string]string{"": "snponly.efi", "ipxe": "ipxe.efi", "snponly": "snponly.efi", "shim": "shimx64.efi"}
 
 // Check says whether the loaders that clients will be pointed to are there.
 func (l Loaders) Check() error {
 	uefi, ok := uefiLoaders[l.UEFI]
 	if !ok {
-		return fmt.Errorf("UEFI loader %q: want ipxe, snponly or shim", l.UEFI)
+		return fmt.Errorf("UEFI loader %q: want snponly, ipxe or shim", l.UEFI)
 	}
 	names := []string{"undionly.kpxe", uefi}
 	if l.UEFI == "shim" {

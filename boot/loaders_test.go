@@ -11,7 +11,7 @@ import (
 
 // TestLoaderByArch has every row of protocols 1.3.
 func TestLoaderByArch(t *testing.T) {
-	loaders := map[string]string{"": "ipxe.efi", "ipxe": "ipxe.efi", "snponly": "snponly.efi", "shim": "shimx64.efi"}
+	loaders := map[string]string{"": "snponly.efi", "ipxe": "ipxe.efi", "snponly": "snponly.efi", "shim": "shimx64.efi"}
 	for arch := Arch(0); arch <= 0x30; arch++ {
 		for uefi, x64 := range loaders {
 			want := ""
@@ -127,11 +127,11 @@ func TestCheckNamesThePackage(t *testing.T) {
 		{"all are there", "", "", ""},
 		{"all are there for Secure Boot", "shim", "", ""},
 		{"no iPXE for BIOS", "", "ipxe/undionly.kpxe", "loader undionly.kpxe is missing: install Debian's packages ipxe,"},
-		{"no iPXE for UEFI", "", "ipxe/ipxe.efi", "loader ipxe.efi is missing"},
+		{"no iPXE for UEFI", "", "ipxe/snponly.efi", "loader snponly.efi is missing"},
 		{"a loader that nobody is pointed to may be missing", "", "shim/shimx64.efi.signed", ""},
 		{"no shim", "shim", "shim/shimx64.efi.signed", "loader shimx64.efi is missing: install Debian's packages ipxe, shim-signed"},
 		{"shim without GRUB", "shim", "grub/x86_64-efi-signed/grubnetx64.efi.signed", "loader grubx64.efi is missing"},
-		{"a name that is none", "lilo", "", `UEFI loader "lilo": want ipxe, snponly or shim`},
+		{"a name that is none", "lilo", "", `UEFI loader "lilo": want snponly, ipxe or shim`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			root := packages(t, all...)

@@ -76,7 +76,7 @@ func serveCommand() *cobra.Command {
 	f.StringVar(&cfg.URL, "url", "", "base URL as machines reach it (default: the interface's address and the port of --http)")
 	f.StringVar(&cfg.Ramdisk, "ramdisk", "", "directory with vmlinuz and ramdisk.cpio.gz (muster ramdisk build)")
 	f.StringVar(&cfg.Loaders, "loaders", "", "directory with boot loaders of your own, looked at before the distribution's")
-	f.StringVar(&cfg.UEFILoader, "uefi-loader", "ipxe", "first loader of UEFI machines: ipxe, snponly, or shim for Secure Boot")
+	f.StringVar(&cfg.UEFILoader, "uefi-loader", "snponly", "first loader of UEFI machines: snponly, ipxe, or shim for Secure Boot")
 	f.StringVar(&cfg.KernelArgs, "kernel-args", "", "more kernel arguments for the ramdisk, e.g. console=ttyS0")
 	f.StringVar(&cfg.LogLevel, "log-level", "info", "debug, info, warn or error")
 	return c
