@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -218,7 +219,7 @@ func TestQueryIdsThatAreGarbage(t *testing.T) {
 	q := url.Values{"mac": {"52:54:00:12:34:56"}, "uuid": {"Not Settable"}, "platform": {"efi\nx"}, "serial": {"a\x1b[2J\nb" + strings.Repeat("x", 400)}, "asset": {"\xff${x}"}, "other": {"y"}}
 	resp, body := r.ask(t, "GET", "/boot/ipxe?"+q.Encode())
 	c := r.source.last(t)
-	if resp.StatusCode != 200 || !c.UUID.IsZero() || c.Arch != ArchBIOS || len(c.Serial) > 255 || strings.ContainsAny(c.Serial+c.Asset+body, "\x1b\xff") {
+	if resp.StatusCode != 200 || !c.UUID.IsZero() || c.Arch != ArchBIOS || len(c.Serial) > 255 || strings.Contains(c.Serial+c.Asset+body, "\x1b") || !utf8.ValidString(c.Asset) {
 		t.Errorf("garbage ids: %d, client %+v", resp.StatusCode, c)
 	}
 	q = url.Values{"mac": {"52:54:00:12:34:56"}, "uuid": {"F7B4D8C9-CCE8-418C-8B52-8A6F124E8655"}, "serial": {"ABC1234"}, "asset": {"rack 7"}, "platform": {"efi"}}

@@ -298,15 +298,23 @@ func TestT11Canary(t *testing.T) {
 	if a := r.call(t, "POST", "/node/v1/report", bootKey(1), "application/json", fmt.Sprintf(`{"order":%d,"status":"done"}`, reply.Order.ID)); a.Status != 204 {
 		t.Fatalf("report: %d %s", a.Status, a.Body)
 	}
-	if a := r.call(t, "POST", "/node/v1/stage/write", stage, "application/x-www-form-urlencoded", ""); a.Status != 404 {
-		t.Errorf("the token ended a stage it was not made for: %d", a.Status)
+	stranger := r.call(t, "POST", "/node/v1/stage/first-boot", "", "", "")
+	refused := func(why, stageName string) {
+		t.Helper()
+		got := r.call(t, "POST", "/node/v1/stage/"+stageName, stage, "application/x-www-form-urlencoded", "")
+		if diff := cmp.Diff(stranger, got); diff != "" || got.Status != 404 {
+			t.Errorf("%s (-a stranger +got):\n%s", why, diff)
+		}
 	}
+	refused("a stage the token was not made for", "write")
 	if a := r.call(t, "POST", "/node/v1/stage/first-boot", stage, "application/x-www-form-urlencoded", "hostname=osd1&root=x"); a.Status != 204 {
 		t.Fatalf("stage: %d %s", a.Status, a.Body)
 	}
-	if a := r.call(t, "POST", "/node/v1/stage/first-boot", stage, "application/x-www-form-urlencoded", ""); a.Status != 404 {
-		t.Errorf("the token worked twice: %d", a.Status)
+	refused("a token that was used (T9)", "first-boot")
+	if a := r.call(t, "POST", "/api/v1/nodes/"+reply.Node+"/acts", operatorToken, "application/json", `{"verb":"reinstall","wipe":true}`); a.Status != 200 {
+		t.Fatalf("reinstall: %d %s", a.Status, a.Body)
 	}
+	refused("a token of the install before (T9)", "first-boot")
 	told := r.log.String()
 	for _, path := range []string{"/api/v1/nodes", "/api/v1/nodes/" + reply.Node, "/api/v1/nodes/" + reply.Node + "/explain", "/api/v1/nodes/" + reply.Node + "/render", "/api/v1/events",
 		"/api/v1/objects/Policy", "/api/v1/objects/Repo"} {
