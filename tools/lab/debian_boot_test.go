@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -89,6 +90,7 @@ func bootUntil(t *testing.T, args, shows []string, prompt string) (atPrompt, cpu
 	var out consoleText
 	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", args...)
 	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // a test that is killed takes its machine with it
 	start := time.Now()
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -106,6 +108,9 @@ func bootUntil(t *testing.T, args, shows []string, prompt string) (atPrompt, cpu
 			cancel()
 			<-ended
 			return atPrompt, cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+		}
+		if out.lacks([]string{"Kernel panic"}) == "" {
+			cancel()
 		}
 		select {
 		case err := <-ended:

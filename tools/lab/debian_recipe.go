@@ -14,7 +14,7 @@ import (
 // image.
 
 // debianSteps is raised when the steps over that data change what comes out.
-const debianSteps = 2
+const debianSteps = 3
 
 // debianPackages are installed on top of the essential set, without recommended packages.
 var debianPackages = []string{

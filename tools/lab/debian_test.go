@@ -46,22 +46,34 @@ func TestConfigureDebianStaysInTheTree(t *testing.T) {
 	}
 }
 
-func TestDebianKernelIsWhatTheLinkNames(t *testing.T) {
+func TestDebianKernelAndInitrdAreOfOneRelease(t *testing.T) {
 	for _, tt := range []struct {
-		name, link, initrd string
-		want, fails        string
+		name            string
+		vmlinuz, initrd string   // links
+		files           []string // in /boot
+		want, fails     string
 	}{
-		{"a kernel with its initrd", "boot/vmlinuz-6.1.0-9-cloud-amd64", "initrd.img-6.1.0-9-cloud-amd64", "6.1.0-9-cloud-amd64", ""},
-		{"the initrd is of another kernel", "boot/vmlinuz-6.1.0-9-cloud-amd64", "initrd.img-6.1.0-8", "", `find the initrd of kernel "6.1.0-9-cloud-amd64"`},
-		{"the link is odd", "boot/linux", "initrd.img-", "", `link to "boot/linux" has no release`},
-		{"no kernel was installed", "", "", "", "find the kernel"},
+		{"a kernel with its initrd", "boot/vmlinuz-6.1.0-9", "boot/initrd.img-6.1.0-9",
+			[]string{"vmlinuz-6.1.0-9", "initrd.img-6.1.0-9"}, "6.1.0-9", ""},
+		{"the initrd was made but not linked", "boot/vmlinuz-6.1.0-9", "",
+			[]string{"vmlinuz-6.1.0-9", "initrd.img-6.1.0-9"}, "", `find the initrd of kernel "6.1.0-9": readlink`},
+		{"the initrd was linked but not made", "boot/vmlinuz-6.1.0-9", "boot/initrd.img-6.1.0-9",
+			[]string{"vmlinuz-6.1.0-9"}, "", `find the initrd of kernel "6.1.0-9": stat`},
+		{"the initrd is of another kernel", "boot/vmlinuz-6.1.0-9", "boot/initrd.img-6.1.0-8",
+			[]string{"vmlinuz-6.1.0-9", "initrd.img-6.1.0-8"}, "", `find the initrd of kernel "6.1.0-9": it is of "6.1.0-8"`},
+		{"the link is odd", "boot/linux", "", []string{"linux"}, "", `find the kernel: link to "boot/linux" has no release`},
+		{"no kernel was installed", "", "", nil, "", "find the kernel: readlink"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			root := t.TempDir()
 			err := os.Mkdir(filepath.Join(root, "boot"), 0o755)
-			if tt.link != "" {
-				err = errors.Join(err, os.Symlink(tt.link, filepath.Join(root, "vmlinuz")),
-					os.WriteFile(filepath.Join(root, "boot", tt.initrd), nil, 0o644))
+			for link, target := range map[string]string{"vmlinuz": tt.vmlinuz, "initrd.img": tt.initrd} {
+				if target != "" {
+					err = errors.Join(err, os.Symlink(target, filepath.Join(root, link)))
+				}
+			}
+			for _, name := range tt.files {
+				err = errors.Join(err, os.WriteFile(filepath.Join(root, "boot", name), nil, 0o644))
 			}
 			if err != nil {
 				t.Fatal(err)

@@ -20,8 +20,7 @@ import (
 )
 
 // installDebian makes a Debian 12 tree in root with mmdebstrap. The units are switched inside the tree by its own systemctl,
-// which knows their [Install] sections. The initrd is made by the first hook, once: without INITRD=No
-// the kernel's and initramfs-tools' own scripts make it one after the other, which is a tenth of the whole work.
+// which knows their [Install] sections.
 func (b *debianBuild) installDebian(ctx context.Context, root string) error {
 	b.say("install Debian packages")
 	args := []string{
@@ -33,7 +32,6 @@ func (b *debianBuild) installDebian(ctx context.Context, root string) error {
 		args = append(args, "--dpkgopt="+option)
 	}
 	args = append(args,
-		`--customize-hook=chroot "$1" update-initramfs -c -k all`,
 		`--customize-hook=chroot "$1" systemctl --quiet enable `+strings.Join(debianUnitsOn, " "),
 		`--customize-hook=chroot "$1" systemctl --quiet disable `+strings.Join(debianUnitsOff, " "),
 		"bookworm", root)
@@ -77,21 +75,35 @@ func writeTreeFile(tree *os.Root, f treeFile, epoch time.Time) error {
 	return tree.Chtimes(f.path, epoch, epoch)
 }
 
-// debianKernel reads the release from the link that Debian's kernel package keeps up to date, and checks that the boot
-// configuration will find both files.
+// debianKernel reads the release from the links that Debian's kernel package keeps up to date. The boot configuration names
+// both links, and a kernel without its initrd would find no disk: so both must lead to files of one release.
 func debianKernel(root string) (string, error) {
-	target, err := os.Readlink(filepath.Join(root, "vmlinuz"))
+	release, err := linkedRelease(root, "vmlinuz")
 	if err != nil {
 		return "", fmt.Errorf("find the kernel: %w", err)
 	}
-	release, ok := strings.CutPrefix(path.Base(target), "vmlinuz-")
-	if !ok {
-		return "", fmt.Errorf("find the kernel: link to %q has no release", target)
-	}
-	if _, err := os.Stat(filepath.Join(root, "boot", "initrd.img-"+release)); err != nil {
+	initrd, err := linkedRelease(root, "initrd.img")
+	if err != nil {
 		return "", fmt.Errorf("find the initrd of kernel %q: %w", release, err)
 	}
+	if initrd != release {
+		return "", fmt.Errorf("find the initrd of kernel %q: it is of %q", release, initrd)
+	}
 	return release, nil
+}
+
+// linkedRelease returns the release behind the name that the link root/NAME -> boot/NAME-RELEASE has.
+func linkedRelease(root, name string) (string, error) {
+	target, err := os.Readlink(filepath.Join(root, name))
+	if err != nil {
+		return "", err
+	}
+	release, ok := strings.CutPrefix(path.Base(target), name+"-")
+	if !ok {
+		return "", fmt.Errorf("link to %q has no release", target)
+	}
+	_, err = os.Stat(filepath.Join(root, "boot", path.Base(target)))
+	return release, err
 }
 
 // treeBytes is the room that the tree takes in 4 KiB blocks, with one inode of 256 bytes for each name.
@@ -137,7 +149,7 @@ func clampTimes(root string, epoch time.Time) error {
 func (b *debianBuild) run(ctx context.Context, name string, args ...string) error {
 	cmd := exec.CommandContext(ctx, name, args...)
 	epoch := fmt.Sprint(b.epoch.Unix())
-	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8", "TZ=UTC", "MTOOLS_SKIP_CHECK=1", "INITRD=No",
+	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8", "TZ=UTC", "MTOOLS_SKIP_CHECK=1",
 		"SOURCE_DATE_EPOCH="+epoch, "E2FSPROGS_FAKE_TIME="+epoch)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if os.Geteuid() == 0 {
