@@ -120,7 +120,7 @@ type Sighting struct {
 	Time   time.Time
 	Client Client // as much as the protocol shows; MAC zero when it shows none
 	Proto  string // dhcp, tftp, http
-	What   string // discover, request, offer, ack, nak, read, miss, script
+	What   string // DHCP message types, read, miss, script, file
 	Name   string // file or script asked for
 	Bytes  int64  // sent
 	Text   string // one line for people, without control characters

@@ -67,6 +67,8 @@ func (b *Broker) DeleteObject(ctx context.Context, kind, name, who string) error
 
 // replaceCatalog changes objects and puts the catalog in force that they make, or changes nothing.
 func (b *Broker) replaceCatalog(ctx context.Context, f func(Tx) error) error {
+	b.catMu.Lock()
+	defer b.catMu.Unlock()
 	var cat *catalog
 	err := b.cfg.Store.Update(ctx, func(tx Tx) error {
 		if err := f(tx); err != nil {

@@ -188,3 +188,22 @@ func TestT48MaxIsExact(t *testing.T) {
 		t.Errorf("%d of %d nodes are bound with %d names; want exactly %d", bound, len(nodes), len(hostnames), most)
 	}
 }
+
+// Operators who apply at the same time all find their objects in force.
+func TestConcurrentAppliesAreAllInForce(t *testing.T) {
+	b := newBroker(t)
+	const operators = 16
+	var wg sync.WaitGroup
+	for i := range operators {
+		wg.Go(func() {
+			if _, err := apply(t, b, fmt.Sprintf("kind: Tag\nname: t%d\nrule: 1 == 1\n", i)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	n := registered(t, b, "a", machineWith(uuidA, "52:54:00:aa:00:01"))
+	if len(n.Tags) != operators {
+		t.Errorf("%d of %d tags are in force", len(n.Tags), operators)
+	}
+}

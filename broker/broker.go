@@ -46,6 +46,7 @@ type Broker struct {
 	schema *rule.Schema
 	tasks  map[string]*task.Task
 	cat    atomic.Pointer[catalog]
+	catMu  sync.RWMutex // an update decides by one catalog: none is replaced while it runs
 	bell   bell
 	seen   chan boot.Sighting
 	lost   atomic.Int64 // sightings dropped because the queue was full
@@ -133,6 +134,8 @@ func (b *Broker) change(tx Tx, n *Node, events ...Event) error {
 
 // update runs f in a transaction and wakes whoever waits for the nodes it names or for any event.
 func (b *Broker) update(ctx context.Context, f func(Tx) (touched []string, err error)) error {
+	b.catMu.RLock()
+	defer b.catMu.RUnlock()
 	var touched []string
 	err := b.cfg.Store.Update(ctx, func(tx Tx) (err error) {
 		touched, err = f(tx)

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"regexp"
 	"strings"
 	"text/template"
 	"time"
@@ -67,8 +68,7 @@ type File struct {
 	Link     string `yaml:"link" json:"link"`
 }
 
-// Values are what a template may use. Each is checked before it comes here: no value holds a quote, a blank or a
-// control character.
+// Values are what a template may use. One that holds a quote, a blank or a control character is refused.
 type Values struct {
 	Server   string // base URL of the broker
 	Node     string // id
@@ -81,6 +81,18 @@ type Values struct {
 func (v Values) Short() string {
 	s, _, _ := strings.Cut(v.Hostname, ".")
 	return s
+}
+
+// plain is text that no shell, unit file or hosts file reads as more than a word.
+var plain = regexp.MustCompile(`^[A-Za-z0-9._:/\[\]-]*$`)
+
+func (v Values) check() error {
+	for name, value := range map[string]string{"server": v.Server, "node": v.Node, "hostname": v.Hostname, "token": v.Token, "stage": v.Stage} {
+		if !plain.MatchString(value) {
+			return fmt.Errorf("%s %q can not stand in a file of the installed system", name, value)
+		}
+	}
+	return nil
 }
 
 // maxFile bounds one rendered file.
@@ -161,6 +173,9 @@ func (t *Task) check() error {
 
 // RenderFiles gives the files that the agent puts into the installed system.
 func (t *Task) RenderFiles(v Values) ([]facts.File, error) {
+	if err := v.check(); err != nil {
+		return nil, fmt.Errorf("task %s: %w", t.Name, err)
+	}
 	var files []facts.File
 	for _, f := range t.Files {
 		out := facts.File{Path: f.Path, Mode: f.Mode, Link: f.Link}

@@ -33,16 +33,21 @@ type stage struct {
 
 var stages int
 
+// labCache is where muster lab build left its things.
+func labCache() string {
+	if cache := os.Getenv("MUSTER_CACHE"); cache != "" {
+		return cache
+	}
+	return "../../.cache"
+}
+
 // labStage makes a rack of its own for the test. Everything in it ends with the test.
 func labStage(t *testing.T, f Firmware, policies string, disk DiskConfig, args ...string) *stage {
 	t.Helper()
 	if os.Getenv("MUSTER_LAB") == "" {
 		t.Skip("machines are tested with MUSTER_LAB=1 (make test-lab)")
 	}
-	cache := os.Getenv("MUSTER_CACHE")
-	if cache == "" {
-		cache = "../../.cache"
-	}
+	cache := labCache()
 	stages++
 	r, err := Up(t.Context(), Config{Name: fmt.Sprintf("mlife%d", stages), Dir: t.TempDir(), Prefix: netip.MustParsePrefix("10.77.0.1/24")})
 	if err != nil {
@@ -150,6 +155,13 @@ func checkInstalled(t *testing.T, s *stage, n *broker.Node, f Firmware) {
 	mode := map[Firmware]string{BIOS: "bios", UEFI: "uefi", SecureBoot: "uefi"}[f]
 	if n.Facts.Firmware == nil || n.Facts.Firmware.Mode != mode || (f == SecureBoot) != (n.Facts.Firmware.SecureBoot == "enabled") {
 		t.Errorf("facts.firmware is %+v on %s", n.Facts.Firmware, f)
+	}
+	said, err := os.ReadFile(s.machine.Console())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if enforced := bytes.Contains(said, []byte("Kernel is locked down from EFI Secure Boot")); enforced != (f == SecureBoot) {
+		t.Errorf("the kernel says that it is locked down by Secure Boot: %t, on %s", enforced, f)
 	}
 	x, err := s.server.Explain(t.Context(), n.ID)
 	if err != nil {
