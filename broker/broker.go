@@ -54,7 +54,8 @@ type Broker struct {
 
 var _ boot.Source = (*Broker)(nil)
 
-// New reads the stored objects and settles what a stop left under way.
+// New reads the stored objects. Busy states begin and end within one transaction, so that a stop leaves none behind;
+// waiting states are kept, with deadlines that go on.
 func New(ctx context.Context, cfg Config) (*Broker, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now

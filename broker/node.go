@@ -83,7 +83,7 @@ type OrderRef struct {
 	All     int64         `json:"all_bytes,omitempty"`
 }
 
-// carries says whether a tag holds on the node.
+// tag is what a tag's rule gave on the node.
 func (n *Node) tag(name string) (TagResult, bool) {
 	for _, t := range n.Tags {
 		if t.Name == name {
