@@ -210,7 +210,7 @@ func TestF41NothingToRead(t *testing.T) {
 			if err := r.Facts.Validate(); err != nil {
 				t.Error(err)
 			}
-			known := map[string]bool{"state": true} // never a fact
+			known := map[string]bool{"state": true, "custom": true} // never a fact; never expected
 			for _, name := range tt.known {
 				known[name] = true
 			}

@@ -4,7 +4,8 @@
 //
 // ghw gives the DMI strings and CPU flags, gopsutil the processor, memory totals and addresses; disks, interfaces,
 // PCI, SMBIOS structures and content signatures are read here, because those libraries need udev or other programs
-// for them, or fail as a whole when one part does. LLDP, SMART data and the LAN settings of a BMC are not collected.
+// for them, or fail as a whole when one part does. SMART data and the LAN settings of a BMC are not collected. LLDP is
+// heard, not read: Neighbors listens from the start of the program and is added to a look after everything else.
 //
 // A collector owns one section of the facts. It runs alone, against a deadline, and what goes wrong in it concerns
 // that section only: a machine whose TPM hangs is still known by its disks.
@@ -26,7 +27,8 @@ const DefaultDeadline = 2 * time.Second
 type Options struct {
 	Root     string            // "/" when empty; a fixture replays a whole machine from a directory
 	BootMAC  string            // the NIC that booted, if the caller knows; marks nics[].pxe and boot.bootif
-	Custom   map[string]string // custom facts, already validated; they win over those of OEM strings
+	Custom   map[string]string // custom facts, already validated; they win over all others
+	Programs bool              // run the programs of facts.d below another Root too; they are code of whoever made it
 	Deadline time.Duration     // per collector, counted anew while files are read; if 0, DefaultDeadline
 	Only     []string          // names of collectors; empty means all
 }
@@ -70,6 +72,7 @@ var collectors = []collector{
 	{"bmc", bmc},
 	{"usb", usb},
 	{"tpm", tpm},
+	{"custom", custom},
 	{"oem_strings", oemStrings},
 	{"slots", slots},
 	{"state", state},
@@ -105,7 +108,7 @@ func Run(ctx context.Context, o Options) Result {
 		return r
 	}
 	defer tree.close()
-	m := machine{tree: tree, bootMAC: facts.CleanMAC(o.BootMAC)}
+	m := machine{tree: tree, bootMAC: facts.CleanMAC(o.BootMAC), custom: o.Custom, programs: o.Programs}
 	for _, done := range collect(ctx, m, picked, o.Deadline) {
 		r.take(done)
 	}
@@ -117,7 +120,9 @@ func Run(ctx context.Context, o Options) Result {
 type machine struct {
 	tree
 	bootMAC  string
-	patience time.Duration // for one device of a collector that asks many
+	custom   map[string]string // of the caller
+	programs bool              // of another root may be run
+	patience time.Duration     // for one device of a collector that asks many
 }
 
 // pick gives the collectors to run, and an error for each name that is none.

@@ -250,7 +250,10 @@ func split(err error) []error {
 func code(err error) string {
 	var bug panicked
 	var form malformed
+	var refused *customError
 	switch {
+	case errors.As(err, &refused):
+		return refused.code
 	case errors.As(err, &bug):
 		return "panic"
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):

@@ -3,7 +3,6 @@ package probe
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -160,40 +159,4 @@ func slots(_ context.Context, m machine) (section, error) {
 		}
 	}
 	return func(f *facts.Facts, _ *facts.State) { f.Slots = found }, partial(err)
-}
-
-// takeOEMCustom makes custom facts of OEM strings "muster:NAME=VALUE". Custom facts of the caller win.
-func (r *Result) takeOEMCustom() {
-	for _, s := range r.Facts.OEMStrings {
-		name, value, ok := strings.Cut(strings.TrimPrefix(s, "muster:"), "=")
-		if !ok || !strings.HasPrefix(s, "muster:") {
-			continue
-		}
-		if err := r.addCustom(name, value); err != nil {
-			r.report("oem_strings", err.code, err.Error())
-		}
-	}
-}
-
-// A customError says why a custom fact of an OEM string was not taken.
-type customError struct {
-	code string
-	error
-}
-
-func (r *Result) addCustom(name, value string) *customError {
-	old, taken := r.Facts.Custom[name]
-	switch {
-	case !facts.IsCustomName(name):
-		return &customError{"parse", fmt.Errorf("custom fact %.64q: bad name", name)}
-	case taken && old != value:
-		return &customError{"shadowed", fmt.Errorf("custom fact %q has another value already", name)}
-	case len(r.Facts.Custom) >= facts.MaxCustom:
-		return &customError{"parse", errors.New("too many custom facts")}
-	}
-	if r.Facts.Custom == nil {
-		r.Facts.Custom = map[string]string{}
-	}
-	r.Facts.Custom[name] = value
-	return nil
 }
