@@ -35,6 +35,7 @@ type Agent struct {
 	Settle   func(ctx context.Context)                              // wait for late disks; may be nil
 	Probe    func(ctx context.Context, only ...string) Probed       // collect facts; no names: all of them
 	Changed  <-chan struct{}                                        // hardware came or went; may be nil
+	Heard    <-chan struct{}                                        // the switches at the NICs said something new; may be nil
 	Now      func() time.Time                                       // if nil, time.Now
 	SetClock func(time.Time) error                                  // may be nil: the clock is left alone
 	Reboot   func() error                                           // does not return when it works

@@ -130,6 +130,31 @@ func TestWantedFactsAreSentAgain(t *testing.T) {
 	})
 }
 
+// What the switches say comes after the first check-in, and at once.
+func TestHeardNeighborsAreToldAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b, s := newAgent(t)
+		heard := make(chan struct{}, 1)
+		a.Heard = heard
+		first := a.Probe
+		a.Probe = func(ctx context.Context, only ...string) Probed {
+			p := first(ctx, only...)
+			if len(b.checkIns) > 0 {
+				p.Facts.NICs, p.Hash = []facts.NIC{{Name: "eth0", LLDP: []facts.Neighbor{{ChassisID: "tor", PortID: "7"}}}}, "" // the broker makes its own
+			}
+			return p
+		}
+		go func() {
+			time.Sleep(12*time.Second + time.Millisecond)
+			heard <- struct{}{}
+		}()
+		live(t, a, 12*time.Second+500*time.Millisecond)
+		if len(b.checkIns) != 2 || b.checkIns[1].Facts == nil || b.checkIns[1].Facts.NICs[0].LLDP[0].ChassisID != "tor" {
+			t.Errorf("%d check-ins; want a second one with the neighbour within half a second:\n%s", len(b.checkIns), s)
+		}
+	})
+}
+
 func TestLostBootChecksInAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b, s := newAgent(t)

@@ -21,6 +21,7 @@ type Args struct {
 	BootMAC   string            // muster.mac, else BOOTIF; lower case with colons, "" when there is none
 	Custom    map[string]string // muster.fact.NAME
 	DiskWait  time.Duration     // muster.disk_wait
+	LLDPWait  time.Duration     // muster.lldp: of the first check-in, for the switches
 	Debug     bool              // muster.debug
 	Shell     bool              // muster.shell: a shell on the console, for people who look for a fault
 	Blacklist []string          // modprobe.blacklist, module names
@@ -31,6 +32,9 @@ const defaultDiskWait = 15 * time.Second
 
 // maxDiskWait bounds what the kernel line may ask for.
 const maxDiskWait = 10 * time.Minute
+
+// maxLLDPWait is the number of seconds after which a silent switch port has no LLDP: others send every 30 s.
+const maxLLDPWait = 35
 
 // ReadArgs reads proc/cmdline below root.
 func ReadArgs(root string) (Args, error) {
@@ -54,6 +58,9 @@ func ParseArgs(l kargs.Line) Args {
 	_, a.Shell = l.Lookup("muster.shell")
 	if n, err := strconv.Atoi(l.Get("muster.disk_wait")); err == nil && n >= 0 {
 		a.DiskWait = min(time.Duration(n)*time.Second, maxDiskWait)
+	}
+	if n, err := strconv.Atoi(l.Get("muster.lldp")); err == nil && n > 0 {
+		a.LLDPWait = time.Duration(min(n, maxLLDPWait)) * time.Second
 	}
 	for _, arg := range l {
 		switch name, isFact := strings.CutPrefix(arg.Key, "muster.fact."); {

@@ -21,7 +21,7 @@ const maxMessage = 2 << 10
 const quietAfterChange = 2 * time.Second
 
 // poll asks for orders and obeys them until the machine has to check in again: the broker does not know this boot
-// any more, or hardware changed.
+// any more, or there is something new to tell it.
 func (a *Agent) poll(ctx context.Context) error {
 	for attempt := 1; ; attempt++ {
 		o, again, err := a.nextOrder(ctx)
@@ -63,27 +63,33 @@ func unknown(err error) bool {
 	return code == http.StatusUnauthorized || code == http.StatusNotFound
 }
 
-// nextOrder waits for one order; nil when the broker has nothing new. again is true when hardware changed meanwhile.
+// nextOrder waits for one order; nil when the broker has nothing new. again is true when meanwhile the
+// machine changed: hardware, or what the switches say.
 func (a *Agent) nextOrder(ctx context.Context) (o *facts.Order, again bool, err error) {
 	one, cancel := context.WithTimeout(ctx, pollTimeout)
 	defer cancel()
-	var changed atomic.Bool
-	if a.Changed != nil {
-		go func() {
-			select {
-			case <-a.Changed:
-				changed.Store(true)
-				cancel()
-			case <-one.Done():
-			}
-		}()
-	}
+	var changed, heard atomic.Bool
+	go func() {
+		select {
+		case <-a.Changed:
+			changed.Store(true)
+			cancel()
+		case <-a.Heard:
+			heard.Store(true)
+			cancel()
+		case <-one.Done():
+		}
+	}()
 	began := a.Now()
 	o = new(facts.Order)
 	ans, err := a.broker.call(one, "GET", routeOrder+"?after="+strconv.FormatInt(a.order, 10), nil, o)
 	if changed.Load() {
 		a.Console.Printf("hardware changed; looking again")
 		return nil, true, sleep(ctx, quietAfterChange)
+	}
+	if heard.Load() {
+		a.Console.Printf("what LLDP says of the switch ports changed; looking again")
+		return nil, true, nil
 	}
 	if err != nil {
 		return nil, false, err

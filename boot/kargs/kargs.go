@@ -8,6 +8,7 @@
 //	muster.fact.NAME=VALUE  a custom fact; NAME is [a-z][a-z0-9_]{0,62}, VALUE at most 1 KiB
 //	muster.mac=MAC          the NIC that booted, put by the broker
 //	muster.disk_wait=N      seconds to wait for late disks (default 15)
+//	muster.lldp=N           seconds, at most 35, that the first check-in waits for the switches to speak LLDP (default 0)
 //	muster.debug            more words on the console
 //	BOOTIF=01-MAC           the NIC that booted, put by the loader (PXELINUX IPAPPEND 2 form)
 package kargs

@@ -52,7 +52,7 @@ func printFacts(ctx context.Context, args []string, stdout, stderr io.Writer) er
 	if *only != "" {
 		o.Only = strings.Split(*only, ",")
 	}
-	p := look(ctx, o)
+	p := look(ctx, o, func(*probe.Result) {}) // nobody listened before: no neighbour is known
 	var doc any = p.Facts
 	if *all {
 		doc = wholeLook{p.Facts, p.Hash, p.State, p.Errors, p.TimingMS}

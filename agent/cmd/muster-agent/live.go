@@ -53,6 +53,12 @@ func loop(ctx context.Context, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
+	console := &agent.Console{W: stdout, Uptime: agent.Uptime, Debug: args.Debug}
+	neighbors, err := probe.ListenNeighbors(ctx) // before any link is up: most switches speak first when it comes
+	if err != nil {
+		console.Printf("%v; the switch ports stay unknown", err)
+	}
+	wait := args.LLDPWait
 	a := &agent.Agent{
 		Args:    args,
 		Version: agent.Version,
@@ -60,9 +66,14 @@ func loop(ctx context.Context, stdout io.Writer) error {
 		Key:     os.Getenv(envKey),
 		Cause:   os.Getenv(envCause),
 		Memory:  memoryFile,
-		Console: &agent.Console{W: stdout, Uptime: agent.Uptime, Debug: args.Debug},
+		Console: console,
+		Heard:   neighbors.Changed(),
 		Probe: func(ctx context.Context, only ...string) agent.Probed {
-			return look(ctx, probe.Options{Root: "/", BootMAC: args.BootMAC, Custom: args.Custom, Only: only})
+			return look(ctx, probe.Options{Root: "/", BootMAC: args.BootMAC, Custom: args.Custom, Only: only}, func(r *probe.Result) {
+				neighbors.Wait(ctx, wait)
+				wait = 0 // later looks are made because somebody spoke
+				neighbors.AddTo(r)
+			})
 		},
 	}
 	if a.Key == "" {
@@ -75,10 +86,11 @@ func loop(ctx context.Context, stdout io.Writer) error {
 	return a.Run(ctx)
 }
 
-// look probes the machine.
-func look(ctx context.Context, o probe.Options) agent.Probed {
+// look probes the machine; last adds what is read after everything else.
+func look(ctx context.Context, o probe.Options, last func(*probe.Result)) agent.Probed {
 	o.Deadline = probeDeadline
 	r := probe.Run(ctx, o)
+	last(&r)
 	p := agent.Probed{Facts: r.Facts, State: r.State, Errors: r.Errors, TimingMS: r.TimingMS}
 	p.State.UptimeMS = agent.Uptime().Milliseconds()
 	var err error
