@@ -30,9 +30,10 @@ type wholeLook struct {
 func printFacts(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	fs := flag.NewFlagSet("muster-agent facts", flag.ContinueOnError)
 	fs.SetOutput(stderr)
-	format := fs.String("o", "json", "how to print: `json|table`")
+	format := fs.String("o", "json", "how to print: `json|yaml|table|facter|ironic`")
 	root := fs.String("root", "/", "read /proc, /sys and /dev below `DIR`")
 	only := fs.String("only", "", "run these collectors only: `A,B`")
+	programs := fs.Bool("programs", false, "run the programs of DIR/etc/muster/facts.d too: they are code of whoever made DIR")
 	all := fs.Bool("errors", false, "print also what could not be read, and the times")
 	if err := fs.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -40,34 +41,64 @@ func printFacts(ctx context.Context, args []string, stdout, stderr io.Writer) er
 		}
 		return errUsage
 	}
-	if fs.NArg() > 0 || *format != "json" && *format != "table" {
-		fmt.Fprintf(stderr, "muster-agent facts: -o takes json or table, and there are no other words\n%s\n", usage)
+	print, known := printers[*format]
+	if fs.NArg() > 0 || !known {
+		fmt.Fprintf(stderr, "muster-agent facts: -o takes json, yaml, table, facter or ironic, and there are no other words\n%s\n", usage)
 		return errUsage
 	}
 	line, err := agent.ReadArgs(*root)
 	if err != nil {
 		line = agent.Args{} // a tree without /proc/cmdline
 	}
-	o := probe.Options{Root: *root, BootMAC: line.BootMAC, Custom: line.Custom}
+	o := probe.Options{Root: *root, BootMAC: line.BootMAC, Custom: line.Custom, Programs: *programs}
 	if *only != "" {
 		o.Only = strings.Split(*only, ",")
 	}
 	p := look(ctx, o, func(*probe.Result) {}) // nobody listened before: no neighbour is known
-	var doc any = p.Facts
-	if *all {
-		doc = wholeLook{p.Facts, p.Hash, p.State, p.Errors, p.TimingMS}
-	}
-	if *format == "json" {
-		e := json.NewEncoder(stdout)
-		e.SetIndent("", "  ")
-		e.SetEscapeHTML(false)
-		return e.Encode(doc)
-	}
-	return printTable(stdout, doc)
+	return print(stdout, p, *all)
 }
 
-// printTable prints a document as dotted names and values, one in a line, as rules name them.
-func printTable(w io.Writer, doc any) error {
+// printers are the values of -o. With all, errors and times are printed too, where the form has room for them.
+var printers = map[string]func(w io.Writer, p agent.Probed, all bool) error{
+	"json":  func(w io.Writer, p agent.Probed, all bool) error { return printJSON(w, document(p, all)) },
+	"yaml":  func(w io.Writer, p agent.Probed, all bool) error { return printAs(printYAML, w, document(p, all)) },
+	"table": func(w io.Writer, p agent.Probed, all bool) error { return printAs(printTable, w, document(p, all)) },
+	"facter": func(w io.Writer, p agent.Probed, _ bool) error {
+		return printJSON(w, p.Facts.Facter())
+	},
+	"ironic": printIronic,
+}
+
+// document is the facts, or the whole look.
+func document(p agent.Probed, all bool) any {
+	if all {
+		return wholeLook{p.Facts, p.Hash, p.State, p.Errors, p.TimingMS}
+	}
+	return p.Facts
+}
+
+// printIronic puts errors into the inventory, as ironic-python-agent does: what was found is of use without the rest.
+func printIronic(w io.Writer, p agent.Probed, all bool) error {
+	view := p.Facts.Ironic()
+	if all && len(p.Errors) > 0 {
+		said := make([]string, len(p.Errors))
+		for i, e := range p.Errors {
+			said[i] = fmt.Sprintf("%s: %s: %s", e.Collector, e.Code, e.Msg)
+		}
+		view["error"] = strings.Join(said, "\n")
+	}
+	return printJSON(w, view)
+}
+
+func printJSON(w io.Writer, doc any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(doc)
+}
+
+// printAs prints a document through its JSON, so that all forms have the same names.
+func printAs(print func(io.Writer, any) error, w io.Writer, doc any) error {
 	b, err := json.Marshal(doc)
 	if err != nil {
 		return err
@@ -78,6 +109,11 @@ func printTable(w io.Writer, doc any) error {
 	if err := d.Decode(&tree); err != nil {
 		return err
 	}
+	return print(w, tree)
+}
+
+// printTable prints a tree as dotted names and values, one in a line, as rules name them.
+func printTable(w io.Writer, tree any) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	printTree(t, "", tree)
 	return t.Flush()

@@ -8,10 +8,11 @@
 //
 // Flags of facts:
 //
-//	-o json|table   how to print (default json)
-//	--root DIR      read /proc, /sys and /dev below DIR
-//	--only A,B      run these collectors only
-//	--errors        print also what could not be read, and how long each collector took
+//	-o FORM       json (the default), yaml, table, facter (the flat names of Facter 2) or ironic (inspection data)
+//	--root DIR    read /proc, /sys, /dev and /etc/muster/facts.d below DIR
+//	--programs    run the programs of that facts.d, too; without --root they always run
+//	--only A,B    run these collectors only
+//	--errors      print also what could not be read, and how long each collector took; ironic has room for errors only
 package main
 
 import (
@@ -63,5 +64,5 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 }
 
 const usage = `usage: muster-agent                                                            (as uinit of a discovery ramdisk)
-       muster-agent facts [-o json|table] [--root DIR] [--only A,B] [--errors]
+       muster-agent facts [-o json|yaml|table|facter|ironic] [--root DIR] [--programs] [--only A,B] [--errors]
        muster-agent --version`

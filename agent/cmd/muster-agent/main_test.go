@@ -70,7 +70,7 @@ func TestCommandLine(t *testing.T) {
 		{"--help", 0, "usage: muster-agent"},
 		{"facts -h", 0, "-root"},
 		{"reboot", 2, `there is no command "reboot"`},
-		{"facts -o xml", 2, "-o takes json or table"},
+		{"facts -o xml", 2, "-o takes json, yaml, table, facter or ironic"},
 		{"facts --no", 2, "flag provided but not defined"},
 	} {
 		var out, errs bytes.Buffer
