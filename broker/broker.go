@@ -222,24 +222,10 @@ func (b *Broker) step(n *Node) boot.Step {
 
 func (b *Broker) find(ctx context.Context, c boot.Client) (n *Node, err error) {
 	err = b.cfg.Store.View(ctx, func(tx Tx) error {
-		n, err = findNode(tx, clientKeys(c))
+		n, err = known(tx, clientKeys(c))
 		return err
 	})
 	return n, err
-}
-
-// findNode looks a node up by the NIC that booted, then by UUID.
-func findNode(tx Tx, k Keys) (*Node, error) {
-	for _, m := range k.MACs {
-		n, err := tx.NodeByKey(KeyMAC, m)
-		if !errors.Is(err, ErrNotFound) {
-			return n, err
-		}
-	}
-	if k.UUID != "" {
-		return tx.NodeByKey(KeyUUID, k.UUID)
-	}
-	return nil, notFound("no node has these hardware ids")
 }
 
 // sight makes a node of a machine that asks what to boot.
@@ -254,10 +240,19 @@ func (b *Broker) sight(ctx context.Context, c boot.Client) (n *Node, err error) 
 // findOrSight gives the machine's node, a new one when it has none. Only so many are kept that never checked in.
 func (b *Broker) findOrSight(tx Tx, c boot.Client) (*Node, error) {
 	keys := clientKeys(c)
-	n, err := findNode(tx, keys)
-	if !errors.Is(err, ErrNotFound) {
-		return n, err
+	o, err := recognize(tx, keys)
+	switch {
+	case err != nil:
+		return nil, err
+	case o.Verdict == isNode && o.Hold:
+		o.Reason, o.Named = "mac-conflict", append([]*Node{o.Node}, holders(o)...)
+		return o.Node, b.mark(tx, o.Named[:1], o.text(keys))
+	case o.Verdict == isNode:
+		return o.Node, nil
+	case o.Verdict == isConflict:
+		return o.Named[0], b.mark(tx, o.Named, o.text(keys))
 	}
+	keys = o.Keys
 	if len(keys.MACs) == 0 {
 		return nil, &classed{ErrDenied, "this machine shows no hardware id of its own"}
 	}
@@ -268,7 +263,8 @@ func (b *Broker) findOrSight(tx Tx, c boot.Client) (*Node, error) {
 	if known >= b.cfg.Strangers {
 		return nil, &classed{ErrDenied, fmt.Sprintf("%d machines were seen that never checked in; no more are taken", known)}
 	}
-	if n, err = b.newNode(tx, keys); err != nil {
+	n, err := b.newNode(tx, keys)
+	if err != nil {
 		return nil, err
 	}
 	n.Boot.Kind, n.Boot.EFI = string(c.Kind), c.Arch.EFI()

@@ -26,7 +26,26 @@ func (b *Broker) CheckIn(ctx context.Context, key string, in *facts.CheckIn) (*f
 		if err != nil {
 			return nil, err
 		}
-		events, want, err := b.learn(tx, n, in)
+		k := Keys{}
+		o := outcome{Verdict: isNode}
+		if in.Facts != nil {
+			k = factKeys(in.Facts)
+			v, err := look(tx, n, k)
+			if err != nil {
+				return nil, err
+			}
+			o = resolve(v, k)
+		}
+		if o.Verdict == isConflict {
+			reply, err = b.doubt(tx, n, o, k)
+			return nodeIDs(o.Named), err
+		}
+		if o.Verdict == isNew {
+			if n, err = b.split(tx, n, o); err != nil {
+				return nil, err
+			}
+		}
+		events, want, err := b.learn(tx, n, in, o)
 		if err != nil {
 			return nil, err
 		}
@@ -69,8 +88,8 @@ func (b *Broker) admit(tx Tx, key, token string) (n *Node, fresh bool, err error
 	return n, true, nil
 }
 
-// learn takes in the facts: ids, hardware, tags. want asks the agent for the whole.
-func (b *Broker) learn(tx Tx, n *Node, in *facts.CheckIn) (events []Event, want bool, err error) {
+// learn takes in the facts: ids, hardware, tags. o is what the ids were found to be. want asks the agent for the whole.
+func (b *Broker) learn(tx Tx, n *Node, in *facts.CheckIn, o outcome) (events []Event, want bool, err error) {
 	n.LastSeen, n.Boot.Version, n.Errors = b.now(), in.Agent.Version, in.Errors
 	if in.Facts == nil {
 		return nil, in.FactsHash == "" || in.FactsHash != n.FactsHash, nil
@@ -84,7 +103,7 @@ func (b *Broker) learn(tx Tx, n *Node, in *facts.CheckIn) (events []Event, want 
 		return nil, false, b.retag(tx, n, &events)
 	}
 	n.Facts, n.FactsHash, n.FactsAt = in.Facts, hash, b.now()
-	if events, err = b.adopt(tx, n, factKeys(in.Facts)); err != nil {
+	if events, err = b.adopt(tx, n, o); err != nil {
 		return nil, false, err
 	}
 	kind, text := EventFacts, "facts changed: "
@@ -111,64 +130,6 @@ func collectors(errs []facts.ProbeError) string {
 	}
 	slices.Sort(names)
 	return strings.Join(slices.Compact(names), ", ")
-}
-
-// adopt gives the node the ids its agent found. An id of a machine that was only seen booting is taken over with its
-// record; an id of another registered node stays there, and both are told.
-func (b *Broker) adopt(tx Tx, n *Node, found Keys) ([]Event, error) {
-	var events []Event
-	for _, mac := range found.MACs {
-		if slices.Contains(n.Keys.MACs, mac) {
-			continue
-		}
-		e, err := b.claim(tx, n, KeyMAC, mac)
-		if err != nil {
-			return nil, err
-		}
-		if e == nil || e.Kind != EventConflict {
-			n.Keys.MACs = append(n.Keys.MACs, mac)
-		}
-		if e != nil {
-			events = append(events, *e)
-		}
-	}
-	slices.Sort(n.Keys.MACs)
-	if found.UUID != "" && found.UUID != n.Keys.UUID {
-		e, err := b.claim(tx, n, KeyUUID, found.UUID)
-		if err != nil {
-			return nil, err
-		}
-		if e == nil || e.Kind != EventConflict {
-			n.Keys.UUID = found.UUID
-		}
-		if e != nil {
-			events = append(events, *e)
-		}
-	}
-	n.Keys.Serial = found.Serial
-	return events, nil
-}
-
-// claim frees an id for n, or says that it can not.
-func (b *Broker) claim(tx Tx, n *Node, kind KeyKind, value string) (*Event, error) {
-	other, err := tx.NodeByKey(kind, value)
-	if errors.Is(err, ErrNotFound) || err == nil && other.ID == n.ID {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	if other.Facts == nil {
-		if err := tx.DeleteNode(other.ID); err != nil {
-			return nil, err
-		}
-		return &Event{Kind: EventSighted, Who: "broker", Text: fmt.Sprintf("is the same machine as %s (%s %s), which is merged into it", other.ID, kind, value)}, nil
-	}
-	text := fmt.Sprintf("nodes %s and %s both have %s %s; it stays with %s", n.ID, other.ID, kind, value, other.ID)
-	if err := b.change(tx, other, Event{Kind: EventConflict, Who: "broker", Text: text}); err != nil {
-		return nil, err
-	}
-	return &Event{Kind: EventConflict, Who: "broker", Text: text}, nil
 }
 
 // retag evaluates all tags and records what changed.

@@ -23,6 +23,10 @@ func decide(n *Node, t *task.Task) Decision {
 	switch {
 	case n.Hold != "":
 		return Decision{boot.StepRamdisk, "on hold: " + n.Hold}
+	case n.Conflict != "" && n.locked():
+		return Decision{boot.StepLocal, "ids in conflict: " + n.Conflict}
+	case n.Conflict != "":
+		return Decision{boot.StepRamdisk, "ids in conflict: " + n.Conflict}
 	case n.State == Active:
 		return Decision{boot.StepLocal, "installed by policy " + n.Installed}
 	case stage != nil && (n.State == Deploying || n.State == WaitCallBack):

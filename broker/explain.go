@@ -103,6 +103,8 @@ func waiting(n *Node) string {
 	switch {
 	case n.Hold != "":
 		return "an operator's release"
+	case n.Conflict != "":
+		return "an operator to resolve: " + n.Conflict
 	case n.State == Active:
 		return ""
 	case n.Facts == nil:

@@ -50,11 +50,12 @@ func clientKeys(c boot.Client) Keys {
 	return k
 }
 
-// factKeys are the ids the agent found. NICs on a USB bus are no identity: BMC side channels share their MACs.
+// factKeys are the ids the agent found. NICs on a USB bus are no identity, BMC side channels
+// share their MACs; nor are bridges and the like.
 func factKeys(f *facts.Facts) Keys {
 	var k Keys
 	for _, n := range f.NICs {
-		if n.Bus == "usb" {
+		if n.Bus == "usb" || n.Bus == "virtual" && n.Driver != "virtio_net" {
 			continue
 		}
 		if m, err := boot.ParseMAC(n.MAC); err == nil && canonicalMAC(m) != "" {
@@ -62,12 +63,22 @@ func factKeys(f *facts.Facts) Keys {
 		}
 	}
 	if f.System != nil {
-		if u, err := boot.ParseUUID(f.System.UUID); err == nil {
+		if u, err := boot.ParseUUID(strings.ReplaceAll(f.System.UUID, " ", "")); err == nil {
 			k.UUID = canonicalUUID(u)
 		}
-		k.Serial = strings.ToLower(f.System.Serial)
+		k.Serial = strings.ToLower(facts.CleanSerial(f.System.Serial))
+		k.Maker = strings.ToLower(facts.Clean(f.System.Manufacturer))
 	}
 	slices.Sort(k.MACs)
 	k.MACs = slices.Compact(k.MACs)
 	return k
+}
+
+// swappedUUID is the UUID with its first three groups turned round, as firmware older than SMBIOS 2.6 shows it.
+func swappedUUID(s string) string {
+	u, err := boot.ParseUUID(s)
+	if err != nil {
+		return ""
+	}
+	return u.Swapped().String()
 }

@@ -251,3 +251,107 @@ func TestT2AnotherKeyIsRefused(t *testing.T) {
 		t.Errorf("the record changed (-before +after):\n%s", diff)
 	}
 }
+
+func withSerial(f *facts.Facts, serial string) *facts.Facts {
+	f.System.Serial = serial
+	return f
+}
+
+// TestABatchOfOneUUID (golden 18, 19): the second machine shows the UUID of the first, so it gets its token; its facts
+// tell that it is another. Both are then found by their MACs.
+func TestABatchOfOneUUID(t *testing.T) {
+	b := newBroker(t)
+	first := registered(t, b, "a", withSerial(machineWith(uuidA, "52:54:00:aa:00:01"), "XYZ0001"))
+	for i, m := range []string{"52:54:00:aa:00:09", "52:54:00:aa:00:08"} {
+		c := boot.Client{MAC: mac(t, m), UUID: uuid(t, uuidA)}
+		reply, err := report(t.Context(), b, "b"+m, token(t, b, c), withSerial(machineWith(uuidA, m), fmt.Sprintf("XYZ999%d", i)))
+		if err != nil || reply.Node == first.ID {
+			t.Fatalf("machine %s is %+v, %v; want a node of its own", m, reply, err)
+		}
+		if step, err := b.Next(t.Context(), c); err != nil || !strings.HasPrefix(step.Because, reply.Node+":") {
+			t.Errorf("machine %s boots %q, %v; want the step of %s", m, step.Because, err, reply.Node)
+		}
+	}
+	n := node(t, b, first.ID)
+	if want := (broker.Keys{MACs: []string{"52:54:00:aa:00:01"}, Serial: "xyz0001", SharedUUID: uuidA}); !cmp.Equal(want, n.Keys) {
+		t.Errorf("the first has %+v; want %+v", n.Keys, want)
+	}
+	if len(conflicts(t, b, first.ID)) != 1 {
+		t.Errorf("the journal of the first tells of %q", conflicts(t, b, first.ID))
+	}
+	if _, err := b.CheckIn(t.Context(), fmt.Sprintf("%-32s", "a"), &facts.CheckIn{V: 1, BootID: "boot"}); err != nil {
+		t.Errorf("the first agent's key: %v", err)
+	}
+}
+
+// TestAConflictIsForAnOperator (golden 22): a MAC with another UUID. The node waits, no policy takes it, its keys stay,
+// the journal tells once; resolve lets the machine be learned anew.
+func TestAConflictIsForAnOperator(t *testing.T) {
+	b := newBroker(t)
+	a := registered(t, b, "a", machineWith(uuidA, "52:54:00:aa:00:01"))
+	other := boot.Client{MAC: mac(t, "52:54:00:aa:00:01"), UUID: uuid(t, uuidB)}
+	for range 3 {
+		step, err := b.Next(t.Context(), other)
+		if err != nil || step.Kind != boot.StepRamdisk || !strings.Contains(step.Because, "ids in conflict: uuid-mismatch") {
+			t.Fatalf("step %q because %q, %v", step.Kind, step.Because, err)
+		}
+	}
+	n := node(t, b, a.ID)
+	if texts := conflicts(t, b, a.ID); len(texts) != 1 || n.Conflict != texts[0] || !cmp.Equal(a.Keys, n.Keys) {
+		t.Errorf("conflict %q, events %q, keys %+v", n.Conflict, texts, n.Keys)
+	}
+	mustApply(t, b, "kind: Policy\nname: all\nmatch: all\ntask: discover-only\napproval: automatic\n")
+	if n = node(t, b, a.ID); n.Policy != "" {
+		t.Errorf("policy %s took a node in conflict", n.Policy)
+	}
+	if n, err := b.Do(t.Context(), a.ID, broker.Act{Verb: "resolve", Who: "tester"}); err != nil || n.Conflict != "" || n.Policy != "all" {
+		t.Fatalf("resolve: %+v, %v", n, err)
+	}
+	if _, err := b.Do(t.Context(), a.ID, broker.Act{Verb: "resolve"}); err == nil {
+		t.Error("a node in no conflict was resolved")
+	}
+	if _, err := report(t.Context(), b, "c", token(t, b, other), machineWith(uuidB, "52:54:00:aa:00:01")); err != nil {
+		t.Fatal(err)
+	}
+	if n = node(t, b, a.ID); n.Keys.UUID != uuidB || n.Conflict != "" {
+		t.Errorf("after the resolve the node is %+v, conflict %q", n.Keys, n.Conflict)
+	}
+	if step, err := b.Next(t.Context(), boot.Client{MAC: other.MAC, UUID: uuid(t, uuidA)}); err != nil || step.Kind != boot.StepLocal {
+		t.Errorf("a bound node in conflict boots %q, %v; want its disk", step.Kind, err)
+	}
+}
+
+// TestATokenOfAnotherMachine (golden 26): UUID and serial both speak against the token. The agent waits, nothing of its
+// report is kept, and the token is still good for the right one.
+func TestATokenOfAnotherMachine(t *testing.T) {
+	b := newBroker(t)
+	a := registered(t, b, "a", withSerial(machineWith(uuidA, "52:54:00:aa:00:01"), "ABC1234"))
+	next := token(t, b, boot.Client{MAC: mac(t, "52:54:00:aa:00:01")})
+	for range 2 {
+		reply, err := report(t.Context(), b, "b", next, withSerial(machineWith(uuidB, "52:54:00:aa:00:01"), "XD198915C"))
+		if err != nil || reply.Order.Kind != facts.OrderWait || !strings.Contains(reply.Order.Because, "token-mismatch") {
+			t.Fatalf("reply %+v, %v; want to wait", reply, err)
+		}
+	}
+	n := node(t, b, a.ID)
+	if len(conflicts(t, b, a.ID)) != 1 || !cmp.Equal(a.Keys, n.Keys) || !cmp.Equal(a.Boot, n.Boot) || n.FactsHash != a.FactsHash {
+		t.Errorf("the record changed: %+v", n)
+	}
+	if _, err := report(t.Context(), b, "c", next, withSerial(machineWith(uuidA, "52:54:00:aa:00:01"), "ABC1234")); err != nil {
+		t.Errorf("the right machine: %v", err)
+	}
+}
+
+// TestABoardSwap (golden 12): another UUID under the same serial is the same machine, and the journal has both.
+func TestABoardSwap(t *testing.T) {
+	b := newBroker(t)
+	a := registered(t, b, "a", withSerial(machineWith(uuidA, "52:54:00:aa:00:01"), "ABC1234"))
+	registered(t, b, "b", withSerial(machineWith(uuidB, "52:54:00:aa:00:01"), "ABC1234"))
+	if n := node(t, b, a.ID); n.Keys.UUID != uuidB {
+		t.Errorf("keys %+v", n.Keys)
+	}
+	events, err := b.Events(t.Context(), broker.EventFilter{Node: a.ID}, false)
+	if err != nil || !slices.ContainsFunc(events, func(e broker.Event) bool { return e.Data["old"] == uuidA && e.Data["new"] == uuidB }) {
+		t.Errorf("no event has both UUIDs: %+v, %v", events, err)
+	}
+}

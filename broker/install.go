@@ -37,7 +37,7 @@ func (b *Broker) settle(tx Tx, n *Node, fresh bool) ([]Event, error) {
 
 // bind gives the node to the first policy that takes it, when it is free to be taken.
 func (b *Broker) bind(tx Tx, n *Node) ([]Event, error) {
-	if n.Policy != "" || n.Hold != "" || n.Facts == nil || n.State != Manageable && n.State != Available {
+	if n.Policy != "" || n.Hold != "" || n.Conflict != "" || n.Facts == nil || n.State != Manageable && n.State != Available {
 		return nil, nil
 	}
 	cat := b.cat.Load()
@@ -147,7 +147,7 @@ func (b *Broker) reorder(n *Node) ([]Event, error) {
 	d := decide(n, t)
 	stage := currentStage(n, t)
 	switch {
-	case stage != nil && n.State == WaitCallBack && stage.Order == facts.OrderWriteImage:
+	case n.Conflict == "" && stage != nil && n.State == WaitCallBack && stage.Order == facts.OrderWriteImage:
 		return b.rewrite(n)
 	case d.Step == boot.StepLocal:
 		return []Event{b.order(n, facts.OrderReboot, d.Because)}, nil

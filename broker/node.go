@@ -22,6 +22,9 @@ type Node struct {
 	Protected bool   `json:"protected"`
 	Hold      string `json:"hold,omitempty"` // why the broker installs it no more until an operator releases it
 	WipeOnce  bool   `json:"wipe_once,omitempty"`
+	// Conflict says why the broker does not know which machine this is. No policy takes the node until an operator
+	// resolves it.
+	Conflict string `json:"conflict,omitempty"`
 
 	Facts     *facts.Facts       `json:"facts,omitempty"`
 	FactsHash string             `json:"facts_hash,omitempty"`
@@ -49,6 +52,10 @@ type Keys struct {
 	MACs   []string `json:"macs,omitempty"`
 	UUID   string   `json:"uuid,omitempty"`
 	Serial string   `json:"serial,omitempty"`
+	// Maker is the manufacturer, in lower case: a serial number is one of his.
+	Maker string `json:"manufacturer,omitempty"`
+	// SharedUUID is what the machine shows as its UUID and others show too: it finds no node.
+	SharedUUID string `json:"shared_uuid,omitempty"`
 }
 
 // TagResult is what a tag's rule gave on the node.

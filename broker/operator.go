@@ -13,7 +13,7 @@ import (
 
 // An Act is an operator's word about one node.
 type Act struct {
-	Verb string // protect, unprotect, hold, release, reinstall, abort, delete
+	Verb string // protect, unprotect, hold, release, reinstall, abort, resolve, delete
 	Wipe bool   // reinstall: the disk may hold data, this once
 	Why  string // for the journal
 	Who  string
@@ -27,13 +27,14 @@ var acts = map[string]func(*Broker, Tx, *Node, Act) ([]Event, error){
 	"release":   (*Broker).release,
 	"reinstall": (*Broker).reinstall,
 	"abort":     (*Broker).abort,
+	"resolve":   (*Broker).resolved,
 }
 
 // Do carries out an operator's act on a node named by id, hostname or MAC.
 func (b *Broker) Do(ctx context.Context, name string, a Act) (n *Node, err error) {
 	f, ok := acts[a.Verb]
 	if !ok && a.Verb != "delete" {
-		return nil, invalid("verb %q: want protect, unprotect, hold, release, reinstall, abort or delete", a.Verb)
+		return nil, invalid("verb %q: want protect, unprotect, hold, release, reinstall, abort, resolve or delete", a.Verb)
 	}
 	err = b.update(ctx, func(tx Tx) ([]string, error) {
 		if n, err = lookup(tx, name); err != nil {

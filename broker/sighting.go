@@ -53,7 +53,7 @@ func (b *Broker) journal(ctx context.Context, batch []boot.Sighting) error {
 	return b.update(ctx, func(tx Tx) ([]string, error) {
 		var touched []string
 		for _, s := range batch {
-			n, err := findNode(tx, clientKeys(s.Client))
+			n, err := known(tx, clientKeys(s.Client))
 			if errors.Is(err, ErrNotFound) && s.Client.Kind != boot.KindUnknown {
 				n, err = b.findOrSight(tx, s.Client)
 			}

@@ -16,9 +16,10 @@ type Store interface {
 
 // Tx is a transaction of a Store. Values go in and out as copies: the caller owns what it gets.
 type Tx interface {
-	Node(id string) (*Node, error)                   // ErrNotFound
-	NodeByKey(kind KeyKind, v string) (*Node, error) // ErrNotFound
-	Nodes(NodeFilter) ([]*Node, error)               // in the order they were created
+	Node(id string) (*Node, error)                        // ErrNotFound
+	NodeByKey(kind KeyKind, v string) (*Node, error)      // ErrNotFound
+	NodesSharing(kind KeyKind, v string) ([]*Node, error) // oldest first; none is no error
+	Nodes(NodeFilter) ([]*Node, error)                    // in the order they were created
 	Count(NodeFilter) (int, error)
 	PutNode(*Node) error        // ErrConflict when one of its keys belongs to another node
 	DeleteNode(id string) error // its events stay
@@ -49,6 +50,12 @@ const (
 	KeyBoot KeyKind = "bootkey" // sha256 of a running agent's key
 )
 
+// The kinds of keys that several nodes may have.
+const (
+	KeySerial     KeyKind = "serial"      // both sleds of a twin may show the serial of their chassis
+	KeySharedUUID KeyKind = "shared-uuid" // one UUID burnt into a whole batch
+)
+
 // Indexed lists the keys that a Store finds a node by.
 func (n *Node) Indexed() map[KeyKind][]string {
 	keys := map[KeyKind][]string{KeyMAC: n.Keys.MACs}
@@ -57,6 +64,18 @@ func (n *Node) Indexed() map[KeyKind][]string {
 	}
 	if n.Boot.KeyHash != "" {
 		keys[KeyBoot] = []string{n.Boot.KeyHash}
+	}
+	return keys
+}
+
+// Shared lists the keys that a Store finds a node by, beside others that have them too.
+func (n *Node) Shared() map[KeyKind][]string {
+	keys := map[KeyKind][]string{}
+	if n.Keys.Serial != "" {
+		keys[KeySerial] = []string{n.Keys.Serial}
+	}
+	if n.Keys.SharedUUID != "" {
+		keys[KeySharedUUID] = []string{n.Keys.SharedUUID}
 	}
 	return keys
 }

@@ -35,7 +35,7 @@ func (s *server) operatorRoutes(r *mux.Router) {
 	get(api, "render-node", "/api/v1/nodes/{node}/render", "The boot script a node would get", s.render)
 	get(api, "list-events", "/api/v1/events", "The journal; follow waits for the next event", s.events)
 	get(api, "list-objects", "/api/v1/objects/{kind}", "Tags, policies or repos", s.listObjects)
-	post(api, "act-on-node", "/api/v1/nodes/{node}/acts", "protect, unprotect, hold, release, reinstall, abort, delete", s.act)
+	post(api, "act-on-node", "/api/v1/nodes/{node}/acts", "protect, unprotect, hold, release, reinstall, abort, resolve, delete", s.act)
 	post(api, "apply", "/api/v1/apply", "Create or change objects from YAML or JSON documents, all or none", s.apply)
 	huma.Register(api, huma.Operation{OperationID: "delete-object", Method: http.MethodDelete, Path: "/api/v1/objects/{kind}/{name}",
 		Summary: "Delete an object that nothing needs"}, s.deleteObject)

@@ -39,7 +39,7 @@ type update struct {
 }
 
 // schemaVersion is the version of the tables; a newer file is refused.
-const schemaVersion = 1
+const schemaVersion = 2
 
 const schema = `
 CREATE TABLE IF NOT EXISTS nodes (
@@ -51,6 +51,10 @@ CREATE TABLE IF NOT EXISTS keys (
 	kind TEXT NOT NULL, value TEXT NOT NULL, node TEXT NOT NULL, PRIMARY KEY (kind, value)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS keys_node ON keys(node);
+CREATE TABLE IF NOT EXISTS shared_keys (
+	kind TEXT NOT NULL, value TEXT NOT NULL, node TEXT NOT NULL, PRIMARY KEY (kind, value, node)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS shared_keys_node ON shared_keys(node);
 CREATE TABLE IF NOT EXISTS objects (
 	kind TEXT NOT NULL, name TEXT NOT NULL, doc BLOB NOT NULL, PRIMARY KEY (kind, name)
 ) STRICT, WITHOUT ROWID;
@@ -60,6 +64,11 @@ CREATE TABLE IF NOT EXISTS events (
 CREATE INDEX IF NOT EXISTS events_node ON events(node, seq);
 CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 `
+
+// fillShared finds the serials of nodes that were written before version 2.
+const fillShared = `INSERT OR IGNORE INTO shared_keys
+	SELECT 'serial', json_extract(CAST(doc AS TEXT), '$.keys.serial'), id FROM nodes
+	WHERE coalesce(json_extract(CAST(doc AS TEXT), '$.keys.serial'), '') != ''`
 
 // Open opens or makes the database DIR/muster.db. A directory that another broker has open is refused.
 func Open(dir string) (*SQLite, error) {
@@ -112,6 +121,11 @@ func migrate(db *sql.DB) error {
 	defer tx.Rollback()
 	if _, err := tx.Exec(schema); err != nil {
 		return err
+	}
+	if version == 1 {
+		if _, err := tx.Exec(fillShared); err != nil {
+			return err
+		}
 	}
 	if _, err := tx.Exec(fmt.Sprintf("PRAGMA user_version = %d", schemaVersion)); err != nil {
 		return err

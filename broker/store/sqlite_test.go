@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -75,5 +76,40 @@ func TestAfterCloseNothingIsAccepted(t *testing.T) {
 	}
 	if err := s.Update(context.Background(), func(broker.Tx) error { return nil }); err == nil {
 		t.Error("an update after Close was accepted")
+	}
+}
+
+// A file of version 1 has no table of serials: they are found in its nodes.
+func TestSerialsOfAnOlderFileAreFound(t *testing.T) {
+	dir := t.TempDir()
+	s, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = s.Update(context.Background(), func(tx broker.Tx) error {
+		return errors.Join(tx.PutNode(&broker.Node{ID: "node1", Keys: broker.Keys{Serial: "abc1234"}}), tx.PutNode(&broker.Node{ID: "node2"}))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, q := range []string{"DROP TABLE shared_keys", "PRAGMA user_version = 1"} {
+		if _, err := s.write.Exec(q); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.Close()
+	if s, err = Open(dir); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	err = s.View(context.Background(), func(tx broker.Tx) error {
+		nodes, err := tx.NodesSharing(broker.KeySerial, "abc1234")
+		if len(nodes) != 1 || nodes[0].ID != "node1" {
+			t.Errorf("%d nodes have the serial; want node1", len(nodes))
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }

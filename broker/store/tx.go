@@ -44,7 +44,15 @@ func (x *tx) NodeByKey(kind broker.KeyKind, v string) (*broker.Node, error) {
 const filtered = " FROM nodes WHERE (?1 = '' OR state = ?1) AND (?2 = '' OR policy = ?2)"
 
 func (x *tx) Nodes(f broker.NodeFilter) ([]*broker.Node, error) {
-	rows, err := x.t.Query("SELECT doc"+filtered+" ORDER BY num", string(f.State), f.Policy)
+	return x.nodes("SELECT doc"+filtered+" ORDER BY num", string(f.State), f.Policy)
+}
+
+func (x *tx) NodesSharing(kind broker.KeyKind, v string) ([]*broker.Node, error) {
+	return x.nodes("SELECT doc FROM shared_keys JOIN nodes ON node = id WHERE kind = ? AND value = ? ORDER BY num", string(kind), v)
+}
+
+func (x *tx) nodes(query string, args ...any) ([]*broker.Node, error) {
+	rows, err := x.t.Query(query, args...)
 	if err != nil {
 		return nil, fmt.Errorf("list nodes: %w", err)
 	}
@@ -82,8 +90,15 @@ func (x *tx) PutNode(n *broker.Node) error {
 }
 
 func (x *tx) putKeys(n *broker.Node) error {
-	if _, err := x.t.Exec("DELETE FROM keys WHERE node = ?", n.ID); err != nil {
+	if err := x.dropKeys(n.ID); err != nil {
 		return fmt.Errorf("write keys of node %s: %w", n.ID, err)
+	}
+	for kind, values := range n.Shared() {
+		for _, v := range values {
+			if _, err := x.t.Exec("INSERT INTO shared_keys(kind, value, node) VALUES (?, ?, ?)", string(kind), v, n.ID); err != nil {
+				return fmt.Errorf("write keys of node %s: %w", n.ID, err)
+			}
+		}
 	}
 	for kind, values := range n.Indexed() {
 		for _, v := range values {
@@ -101,8 +116,16 @@ func (x *tx) putKeys(n *broker.Node) error {
 	return nil
 }
 
+func (x *tx) dropKeys(id string) error {
+	_, err := x.t.Exec("DELETE FROM keys WHERE node = ?", id)
+	if err == nil {
+		_, err = x.t.Exec("DELETE FROM shared_keys WHERE node = ?", id)
+	}
+	return err
+}
+
 func (x *tx) DeleteNode(id string) error {
-	if _, err := x.t.Exec("DELETE FROM keys WHERE node = ?", id); err != nil {
+	if err := x.dropKeys(id); err != nil {
 		return fmt.Errorf("delete node %s: %w", id, err)
 	}
 	return x.deleteOne("node "+id, "DELETE FROM nodes WHERE id = ?", id)

@@ -148,6 +148,9 @@ func nodeTable(w io.Writer, n *broker.Node) {
 	if n.Hold != "" {
 		row(w, "hold", n.Hold)
 	}
+	if n.Conflict != "" {
+		row(w, "conflict", n.Conflict)
+	}
 	row(w, "policy", orDash(n.Policy))
 	row(w, "installed", orDash(n.Installed))
 	row(w, "order", fmt.Sprintf("%s %s", n.Order.Kind, n.Order.Status))
@@ -245,6 +248,7 @@ func nodeCommand(o *options) *cobra.Command {
 		"release":   "end a hold; loop counts start anew",
 		"reinstall": "start the node's task from its first stage",
 		"abort":     "end the install under way",
+		"resolve":   "end a conflict of ids: learn UUID and serial anew",
 		"delete":    "forget the node",
 	} {
 		var wipe bool

@@ -27,6 +27,7 @@ func Run(t *testing.T, open func(t *testing.T, dir string) broker.Store) {
 		{"an update that fails leaves nothing", failed},
 		{"a key belongs to one node", oneOwner},
 		{"a key that a node gives up is free", freed},
+		{"a serial may be of several nodes", shared},
 		{"nodes are listed oldest first and filtered", listed},
 		{"events keep their order and are read from any point", journal},
 		{"concurrent updates lose nothing", concurrent},
@@ -144,6 +145,35 @@ func freed(t *testing.T, s broker.Store) {
 	update(t, s, func(tx broker.Tx) error { return tx.PutNode(heir) })
 	update(t, s, func(tx broker.Tx) error { return tx.DeleteNode("node2") })
 	update(t, s, func(tx broker.Tx) error { return tx.PutNode(node(1)) })
+}
+
+func shared(t *testing.T, s broker.Store) {
+	for i := 3; i >= 1; i-- {
+		n := node(i)
+		n.Keys.Serial, n.Keys.SharedUUID = "abc1234", "batch"
+		update(t, s, func(tx broker.Tx) error { return tx.PutNode(n) })
+	}
+	bare := node(2) // gives both up
+	update(t, s, func(tx broker.Tx) error { return tx.PutNode(bare) })
+	want := func(kind broker.KeyKind, v string, want ...string) {
+		t.Helper()
+		view(t, s, func(tx broker.Tx) error {
+			nodes, err := tx.NodesSharing(kind, v)
+			var ids []string
+			for _, n := range nodes {
+				ids = append(ids, n.ID)
+			}
+			if diff := cmp.Diff(want, ids); diff != "" {
+				t.Errorf("%s %s (-want +got):\n%s", kind, v, diff)
+			}
+			return err
+		})
+	}
+	want(broker.KeySerial, "abc1234", "node3", "node1")
+	want(broker.KeySharedUUID, "batch", "node3", "node1")
+	want(broker.KeySerial, "batch")
+	update(t, s, func(tx broker.Tx) error { return tx.DeleteNode("node3") })
+	want(broker.KeySerial, "abc1234", "node1")
 }
 
 func listed(t *testing.T, s broker.Store) {
