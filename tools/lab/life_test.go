@@ -187,7 +187,9 @@ func TestLabImageDiffers(t *testing.T) {
 	if err := s.life.On(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.life.Until(ctx, "the failure", func(e broker.Event) bool { return e.Kind == broker.EventFailed }); err != nil {
+	if _, err := s.life.Until(ctx, "the end of the write", func(e broker.Event) bool {
+		return e.Kind == broker.EventFailed || e.Kind == broker.EventStage
+	}); err != nil {
 		t.Fatal(err)
 	}
 	n, err := s.server.Node(ctx, s.life.MAC())
