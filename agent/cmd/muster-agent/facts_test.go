@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -140,6 +141,9 @@ func TestFactsAsAnOrdinaryUser(t *testing.T) {
 	cmd.Dir, cmd.Env = "/", []string{childRoot + "=" + root}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	out, err := cmd.Output()
+	if errors.Is(err, syscall.EPERM) {
+		t.Skip("root of a user namespace can not become nobody")
+	}
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
