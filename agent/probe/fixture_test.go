@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"hash/crc32"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -70,7 +71,7 @@ func plantLine(t testing.TB, root, line string) {
 	}
 }
 
-// An image is a disk of size bytes with something at some offsets.
+// An image is a disk of size bytes with something at some offsets; where two overlap, the one that begins later wins.
 type image struct {
 	size int64
 	at   map[int64]string
@@ -100,8 +101,8 @@ func (m image) write(t testing.TB, root, name string) {
 	if err := f.Truncate(m.size); err != nil {
 		t.Fatal(err)
 	}
-	for offset, s := range m.at {
-		if _, err := f.WriteAt([]byte(s), offset); err != nil {
+	for _, offset := range slices.Sorted(maps.Keys(m.at)) {
+		if _, err := f.WriteAt([]byte(m.at[offset]), offset); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -110,8 +111,8 @@ func (m image) write(t testing.TB, root, name string) {
 // bytes is the image in memory.
 func (m image) bytes() []byte {
 	b := make([]byte, m.size)
-	for offset, s := range m.at {
-		copy(b[offset:], s)
+	for _, offset := range slices.Sorted(maps.Keys(m.at)) {
+		copy(b[offset:], m.at[offset])
 	}
 	return b
 }
