@@ -15,8 +15,22 @@ const small = `{"v":1,"boot_id":"b","seq":1,"agent":{"version":"1"},"facts":%s}`
 
 func checkIn(facts string) string { return fmt.Sprintf(small, facts) }
 
+func state(state string) string {
+	return fmt.Sprintf(`{"v":1,"boot_id":"b","seq":1,"agent":{"version":"1"},"state":%s}`, state)
+}
+
+// numbered repeats a text with the numbers from 1 to n.
+func numbered(format string, n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, format, i+1)
+	}
+	return b.String()
+}
+
 func TestDecodeCheckInReadsWhatAnAgentWrites(t *testing.T) {
 	no, skew, node := false, int64(-1500), 1
+	wear, cold, none := int64(103), int64(-7), int64(0)
 	want := &CheckIn{
 		V: Version, BootID: "0b6e6a7e", Seq: 3, Agent: Agent{Version: "1.0"},
 		Facts: &Facts{
@@ -28,7 +42,10 @@ func TestDecodeCheckInReadsWhatAnAgentWrites(t *testing.T) {
 			NICs:       []NIC{{Name: "eth0", MAC: "52:54:00:aa:00:01", PXE: true}},
 			Custom:     map[string]string{"rack": "r12"},
 		},
-		State:    &State{ClockSkewMS: &skew},
+		State: &State{
+			ClockSkewMS: &skew, Temps: []Temperature{{Sensor: "coretemp", Label: "Core 0", TempC: 41}},
+			Disks: map[string]DiskHealth{"naa.5": {Health: HealthFailing, Warnings: []string{"spare", "read_only"}, WearPercent: &wear, TempC: &cold, MediaErrors: &none}},
+		},
 		Errors:   []ProbeError{{Collector: "tpm", Code: "timeout", Msg: "2s"}},
 		TimingMS: map[string]int64{"cpu": 3},
 	}
@@ -83,6 +100,17 @@ func TestDecodeCheckInNamesTheField(t *testing.T) {
 		{"a UUID with braces", checkIn(`{"schema":1,"system":{"uuid":"{4c}"}}`), `facts.system.uuid: want 8-4-4-4-12 lower case hexadecimal digits, got "{4c}"`},
 		{"a custom fact with a dot", checkIn(`{"schema":1,"custom":{"a.b":"1"}}`), `facts.custom."a.b": want a name of [a-z][a-z0-9_]{0,62}`},
 		{"a custom fact too long", checkIn(`{"schema":1,"custom":{"a":"` + strings.Repeat("x", 1025) + `"}}`), `facts.custom.a: want at most 1024 bytes, got 1025`},
+		{"a disk that is unwell", state(`{"disks":{"naa.5":{"health":"unwell"}}}`), `state.disks."naa.5".health: want ok or failing, got "unwell"`},
+		{"a temperature of no disk", state(`{"disks":{"a":{"temp_c":-273}}}`), `state.disks.a.temp_c: want -60 to 200, got -273`},
+		{"a word that is none", state(`{"disks":{"a":{"warnings":["spare","\u0027"]}}}`), `state.disks.a.warnings[1]: unknown word "'"`},
+		{"less than no hours", state(`{"disks":{"a":{"power_on_hours":-1}}}`), `state.disks.a.power_on_hours: want 0 to 9223372036854775807, got -1`},
+		{"more spare than there is", state(`{"disks":{"a":{"spare_percent":101}}}`), `state.disks.a.spare_percent: want 0 to 100, got 101`},
+		{"the health of no disk", state(`{"disks":{"":{}}}`), `state.disks: a disk without id`},
+		{"the health of too many disks", state(`{"disks":{` + strings.TrimSuffix(numbered(`"%d":{},`, MaxStateDisks+1), ",") + `}}`), `state.disks: want at most 1024 disks, got 1025`},
+		{"too many sensors", state(`{"temps":[` + strings.TrimSuffix(numbered(`{"sensor":"s%d","temp_c":1},`, MaxTemps+1), ",") + `]}`), `state.temps: want at most 256 sensors, got 257`},
+		{"a molten sensor", state(`{"temps":[{"sensor":"s","temp_c":40},{"sensor":"s","temp_c":201}]}`), `state.temps[1].temp_c: want -60 to 200, got 201`},
+		{"an id with an escape", state(`{"disks":{"a\u001b":{}}}`), `state.disks."a\x1b": control character at byte 1`},
+		{"a clock before the epoch", state(`{"rtc_epoch_s":-1}`), `state.rtc_epoch_s: want 0 or more, got -1`},
 		{"a hash of other facts", `{"v":1,"boot_id":"b","seq":1,"agent":{"version":"1"},"facts_hash":"` + strings.Repeat("0", 64) + `","facts":{"schema":1}}`, `facts_hash: got ` + strings.Repeat("0", 64) + `, the facts have 67d6291b301412df4a6ca7808aeafac9d0587b06ece3c68e72bab0157cd9d52c`},
 		{"a second document", checkIn(`{"schema":1}`) + `{}`, `byte 75: invalid character '{' after top-level value`},
 		{"a document cut short", `{"v":1`, `byte 6: unexpected end of JSON input`},
@@ -141,6 +169,7 @@ func FuzzDecodeCheckIn(f *testing.F) {
 		checkIn(`{"schema":1,"disks":[{"id":"a","name":"sda","size_bytes":1}],"optical":[]}`),
 		checkIn(`{"schema":1,"custom":{"a":"1"},"nics":[{"name":"e","mac":"52:54:00:aa:00:01","link":false}]}`),
 		checkIn(`{"schema":1e0}`), checkIn(`{"schema":-0}`), checkIn(`{"schema":1,"arch":"\ud800"}`),
+		state(`{"disks":{"naa.5":{"health":"ok","temp_c":-1,"warnings":["spare"]}},"temps":[{"sensor":"s","temp_c":1}]}`),
 		`{"v":1,"v":2}`, `{"v":null}`, `[[[[`, `{"":{}}`,
 	} {
 		f.Add([]byte(seed))

@@ -357,11 +357,3 @@ type Boot struct {
 	EFIMAC         string `json:"efi_mac,omitempty"`
 	IP             string `json:"ip,omitempty"`
 }
-
-// State is what changes from minute to minute; it is never part of the facts hash.
-type State struct {
-	UptimeMS     int64  `json:"uptime_ms,omitempty"` // since the kernel started
-	ClockSkewMS  *int64 `json:"clock_skew_ms,omitempty"`
-	RTCEpochS    int64  `json:"rtc_epoch_s,omitempty"`
-	MemFreeBytes int64  `json:"mem_free_bytes,omitempty"`
-}

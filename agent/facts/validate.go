@@ -41,7 +41,11 @@ func (c *CheckIn) Validate() error {
 		return within("seq", fault("want 0 or more"))
 	case c.FactsHash != "" && !hashForm.MatchString(c.FactsHash):
 		return within("facts_hash", fault("want 64 lower case hexadecimal digits"))
-	case c.Facts == nil:
+	}
+	if err := c.State.checkMeaning(); err != nil {
+		return within("state", err)
+	}
+	if c.Facts == nil {
 		return nil
 	}
 	if err := c.Facts.checkMeaning(); err != nil {

@@ -199,5 +199,8 @@ func state(ctx context.Context, m machine) (section, error) {
 	s.RTCEpochS = m.count("/sys/class/rtc/rtc0/since_epoch")
 	_, free, err := m.meminfo(ctx)
 	s.MemFreeBytes = free
-	return func(_ *facts.Facts, to *facts.State) { *to = s }, err
+	s.BootID = facts.CleanUUID(m.text("/proc/sys/kernel/random/boot_id"))
+	return func(_ *facts.Facts, to *facts.State) {
+		to.BootID, to.UptimeMS, to.RTCEpochS, to.MemFreeBytes = s.BootID, s.UptimeMS, s.RTCEpochS, s.MemFreeBytes
+	}, err
 }

@@ -67,8 +67,9 @@ func TestPlantedMachine(t *testing.T) {
 		t.Errorf("Validate: %v", err)
 	}
 	checkGolden(t, "testdata/planted.json", r.Facts)
-	if want := (facts.State{UptimeMS: 12340, RTCEpochS: 1704067220, MemFreeBytes: 1800000 << 10}); r.State != want {
-		t.Errorf("state %+v; want %+v", r.State, want)
+	want := facts.State{BootID: "0b6e6a7e-9c1f-4b7e-8a55-3f1e2d4c5b6a", UptimeMS: 12340, RTCEpochS: 1704067220, MemFreeBytes: 1800000 << 10}
+	if diff := cmp.Diff(want, r.State); diff != "" {
+		t.Errorf("state: -want +got\n%s", diff)
 	}
 	if len(r.TimingMS) != len(Collectors()) {
 		t.Errorf("timings of %d collectors; want %d", len(r.TimingMS), len(Collectors()))
