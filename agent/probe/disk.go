@@ -194,10 +194,9 @@ func (b *blockDevice) readATA(page []byte) {
 	if b.Vendor == "ATA" {
 		b.Vendor = ""
 	}
-	if len(page) < 60+512 || page[1] != 0x89 {
+	if b.ata = ataIdentify(page); b.ata == nil {
 		return
 	}
-	b.ata = identify(page[60 : 60+512])
 	b.Serial = cmp.Or(facts.CleanSerial(b.ata.text(10, 20)), b.Serial)
 	b.Firmware = cmp.Or(facts.Clean(b.ata.text(23, 27)), b.Firmware)
 	b.Model = cmp.Or(facts.Clean(b.ata.text(27, 47)), b.Model)
@@ -206,6 +205,14 @@ func (b *blockDevice) readATA(page []byte) {
 
 // identify is the answer to ATA IDENTIFY DEVICE (ACS-4 section 7.12), 512 bytes as SAT passes them on in VPD page 89.
 type identify []byte
+
+// ataIdentify is the one in VPD page 89; nil when there is none, as for a disk that is not ATA.
+func ataIdentify(page []byte) identify {
+	if len(page) < 60+512 || page[1] != 0x89 {
+		return nil
+	}
+	return identify(page[60 : 60+512])
+}
 
 func (id identify) word(n int) uint16 {
 	if len(id) < 2*n+2 {

@@ -4,7 +4,7 @@
 //
 // ghw gives the DMI strings and CPU flags, gopsutil the processor, memory totals and addresses; disks, interfaces,
 // PCI, SMBIOS structures and content signatures are read here, because those libraries need udev or other programs
-// for them, or fail as a whole when one part does. SMART data and the LAN settings of a BMC are not collected. LLDP is
+// for them, or fail as a whole when one part does. The LAN settings of a BMC are not collected. LLDP is
 // heard, not read: Neighbors listens from the start of the program and is added to a look after everything else.
 //
 // A collector owns one section of the facts. It runs alone, against a deadline, and what goes wrong in it concerns
@@ -31,6 +31,8 @@ type Options struct {
 	Programs bool              // run the programs of facts.d below another Root too; they are code of whoever made it
 	Deadline time.Duration     // per collector, counted anew while files are read; if 0, DefaultDeadline
 	Only     []string          // names of collectors; empty means all
+
+	device func(name string) (device, error) // opens a disk for commands; if nil, that of this machine, or none below another Root
 }
 
 // Result is one look at a machine. Facts always pass facts.Validate; Errors name what they lack.
@@ -76,7 +78,12 @@ var collectors = []collector{
 	{"oem_strings", oemStrings},
 	{"slots", slots},
 	{"state", state},
+	{"temps", temps},
+	{"health", health},
 }
+
+// volatile are the collectors that write State alone. What they lack makes no fact incomplete.
+var volatile = map[string]bool{"state": true, "temps": true, "health": true}
 
 // Collectors names what Options.Only can choose from.
 func Collectors() []string {
@@ -108,7 +115,10 @@ func Run(ctx context.Context, o Options) Result {
 		return r
 	}
 	defer tree.close()
-	m := machine{tree: tree, bootMAC: facts.CleanMAC(o.BootMAC), custom: o.Custom, programs: o.Programs}
+	m := machine{tree: tree, bootMAC: facts.CleanMAC(o.BootMAC), custom: o.Custom, programs: o.Programs, device: o.device}
+	if m.device == nil && m.live() {
+		m.device = m.openDevice
+	}
 	for _, done := range collect(ctx, m, picked, o.Deadline) {
 		r.take(done)
 	}
@@ -123,6 +133,7 @@ type machine struct {
 	custom   map[string]string // of the caller
 	programs bool              // of another root may be run
 	patience time.Duration     // for one device of a collector that asks many
+	device   func(name string) (device, error)
 }
 
 // pick gives the collectors to run, and an error for each name that is none.

@@ -223,6 +223,9 @@ func (r *Result) report(collector, code, msg string) {
 }
 
 func (r *Result) markIncomplete(name string) {
+	if volatile[name] {
+		return
+	}
 	if i, found := slices.BinarySearch(r.Facts.Incomplete, name); !found {
 		r.Facts.Incomplete = slices.Insert(r.Facts.Incomplete, i, name)
 	}
