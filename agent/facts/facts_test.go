@@ -74,6 +74,26 @@ func TestDotted(t *testing.T) {
 	}
 }
 
+func TestHealthInOneLine(t *testing.T) {
+	zero, some, wear, cold := int64(0), int64(8), int64(103), int64(-60)
+	for _, tt := range []struct {
+		want string
+		h    DiskHealth
+	}{
+		{"", DiskHealth{}},
+		{"asleep", DiskHealth{Asleep: true}},
+		{"ok, wear 0%, 0 C, 0 h", DiskHealth{Health: HealthOK, WearPercent: &zero, TempC: &zero, PowerOnHours: &zero, MediaErrors: &zero, ReallocatedSectors: &zero}},
+		{"FAILING", DiskHealth{Health: HealthFailing}},
+		{"FAILING (spare read_only), 8 media errors, 8 pending, spare 8%, wear 103%, -60 C",
+			DiskHealth{Health: HealthFailing, Warnings: []string{"spare", "read_only"}, MediaErrors: &some, PendingSectors: &some, SparePercent: &some, WearPercent: &wear, TempC: &cold}},
+		{"8 reallocated, 8 uncorrectable", DiskHealth{ReallocatedSectors: &some, UncorrectableSectors: &some}},
+	} {
+		if got := tt.h.String(); got != tt.want {
+			t.Errorf("String() = %q; want %q", got, tt.want)
+		}
+	}
+}
+
 func TestClean(t *testing.T) {
 	for _, tt := range []struct{ name, in, want string }{
 		{"blanks at the ends and between", "  Dell \t  Inc. ", "Dell Inc."},

@@ -1,9 +1,11 @@
 package facts
 
 import (
+	"fmt"
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 )
 
 // Limits of a State: what the broker keeps of one machine.
@@ -167,4 +169,39 @@ func checkRange(name string, n *int64, low, high int64) error {
 		return within(name, fault("want %d to %d, got %d", low, high, *n))
 	}
 	return nil
+}
+
+// String is the health in one line, for people: what is wrong comes first, and counts that should be 0 only when they
+// are not.
+func (d DiskHealth) String() string {
+	var words []string
+	switch {
+	case d.Asleep:
+		words = append(words, "asleep")
+	case d.Health == HealthFailing && d.Warnings != nil:
+		words = append(words, "FAILING ("+strings.Join(d.Warnings, " ")+")")
+	case d.Health == HealthFailing:
+		words = append(words, "FAILING")
+	case d.Health != "":
+		words = append(words, d.Health)
+	}
+	for _, row := range []struct {
+		n      *int64
+		format string
+		normal int64 // not told
+	}{
+		{d.MediaErrors, "%d media errors", 0},
+		{d.ReallocatedSectors, "%d reallocated", 0},
+		{d.PendingSectors, "%d pending", 0},
+		{d.UncorrectableSectors, "%d uncorrectable", 0},
+		{d.SparePercent, "spare %d%%", 100},
+		{d.WearPercent, "wear %d%%", -1},
+		{d.TempC, "%d C", MinTempC - 1},
+		{d.PowerOnHours, "%d h", -1},
+	} {
+		if row.n != nil && *row.n != row.normal {
+			words = append(words, fmt.Sprintf(row.format, *row.n))
+		}
+	}
+	return strings.Join(words, ", ")
 }

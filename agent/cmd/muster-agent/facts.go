@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -34,7 +35,7 @@ func printFacts(ctx context.Context, args []string, stdout, stderr io.Writer) er
 	root := fs.String("root", "/", "read /proc, /sys and /dev below `DIR`")
 	only := fs.String("only", "", "run these collectors only: `A,B`")
 	programs := fs.Bool("programs", false, "run the programs of DIR/etc/muster/facts.d too: they are code of whoever made DIR")
-	all := fs.Bool("errors", false, "print also what could not be read, and the times")
+	all := fs.Bool("errors", false, "print also the state (health of disks, temperatures), what could not be read, and the times")
 	if err := fs.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return err
@@ -60,9 +61,11 @@ func printFacts(ctx context.Context, args []string, stdout, stderr io.Writer) er
 
 // printers are the values of -o. With all, errors and times are printed too, where the form has room for them.
 var printers = map[string]func(w io.Writer, p agent.Probed, all bool) error{
-	"json":  func(w io.Writer, p agent.Probed, all bool) error { return printJSON(w, document(p, all)) },
-	"yaml":  func(w io.Writer, p agent.Probed, all bool) error { return printAs(printYAML, w, document(p, all)) },
-	"table": func(w io.Writer, p agent.Probed, all bool) error { return printAs(printTable, w, document(p, all)) },
+	"json": func(w io.Writer, p agent.Probed, all bool) error { return printJSON(w, document(p, all)) },
+	"yaml": func(w io.Writer, p agent.Probed, all bool) error { return printAs(printYAML, w, document(p, all)) },
+	"table": func(w io.Writer, p agent.Probed, all bool) error {
+		return errors.Join(printAs(printTable, w, document(p, all)), printHealth(w, p))
+	},
 	"facter": func(w io.Writer, p agent.Probed, _ bool) error {
 		return printJSON(w, p.Facts.Facter())
 	},
@@ -110,6 +113,22 @@ func printAs(print func(io.Writer, any) error, w io.Writer, doc any) error {
 		return err
 	}
 	return print(w, tree)
+}
+
+// printHealth prints a line for each disk that says how it is, and for each sensor.
+func printHealth(w io.Writer, p agent.Probed) error {
+	names := map[string]string{}
+	for _, d := range p.Facts.Disks {
+		names[d.ID] = d.Name + " "
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, id := range slices.Sorted(maps.Keys(p.State.Disks)) {
+		fmt.Fprintf(t, "health %s%s\t%s\n", printable(names[id]), printable(id), p.State.Disks[id])
+	}
+	for _, s := range p.State.Temps {
+		fmt.Fprintf(t, "temperature %s\t%d C\n", printable(strings.TrimSpace(s.Sensor+" "+s.Label)), s.TempC)
+	}
+	return t.Flush()
 }
 
 // printTable prints a tree as dotted names and values, one in a line, as rules name them.

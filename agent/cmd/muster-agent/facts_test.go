@@ -14,6 +14,7 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/google/go-cmp/cmp"
 
+	"muster/agent"
 	"muster/agent/facts"
 )
 
@@ -62,6 +63,34 @@ func TestFactsInEachForm(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// The table ends with the disks that say how they are, and with the sensors, hostile names in quotes.
+func TestHealthInTheTable(t *testing.T) {
+	temp := int64(31)
+	p := agent.Probed{
+		Facts: facts.Facts{Schema: 1, Disks: []facts.Disk{{ID: "naa.5", Name: "sda"}, {ID: "virtio-1", Name: "vda"}}},
+		State: facts.State{
+			Disks: map[string]facts.DiskHealth{
+				"naa.5":        {Health: facts.HealthFailing, Warnings: []string{"threshold"}, TempC: &temp},
+				"naa.6\x1b[2J": {Health: facts.HealthOK},
+			},
+			Temps: []facts.Temperature{{Sensor: "coretemp", Label: "Core 0", TempC: 54}, {Sensor: "acpitz", TempC: -5}},
+		},
+	}
+	var out bytes.Buffer
+	if err := printers["table"](&out, p, false); err != nil {
+		t.Fatal(err)
+	}
+	_, got, _ := strings.Cut(out.String(), "schema               1\n")
+	const want = `health sda naa.5             FAILING (threshold), 31 C
+health "naa.6\x1b[2J"        ok
+temperature coretemp Core 0  54 C
+temperature acpitz           -5 C
+`
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got\n%s\n%s", diff, &out)
 	}
 }
 
