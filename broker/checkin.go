@@ -91,8 +91,9 @@ func (b *Broker) admit(tx Tx, key, token string) (n *Node, fresh bool, err error
 // learn takes in the facts: ids, hardware, tags. o is what the ids were found to be. want asks the agent for the whole.
 func (b *Broker) learn(tx Tx, n *Node, in *facts.CheckIn, o outcome) (events []Event, want bool, err error) {
 	n.LastSeen, n.Boot.Version, n.Errors = b.now(), in.Agent.Version, in.Errors
+	events = n.takeState(in.State, b.now())
 	if in.Facts == nil {
-		return nil, in.FactsHash == "" || in.FactsHash != n.FactsHash, nil
+		return events, in.FactsHash == "" || in.FactsHash != n.FactsHash, nil
 	}
 	first := n.Facts == nil
 	hash, err := in.Facts.Hash()
@@ -100,12 +101,15 @@ func (b *Broker) learn(tx Tx, n *Node, in *facts.CheckIn, o outcome) (events []E
 		return nil, false, invalid("facts: %s", err)
 	}
 	if !first && hash == n.FactsHash {
-		return nil, false, b.retag(tx, n, &events)
+		err := b.retag(tx, n, &events)
+		return events, false, err
 	}
 	n.Facts, n.FactsHash, n.FactsAt = in.Facts, hash, b.now()
-	if events, err = b.adopt(tx, n, o); err != nil {
+	adopted, err := b.adopt(tx, n, o)
+	if err != nil {
 		return nil, false, err
 	}
+	events = append(adopted, events...)
 	kind, text := EventFacts, "facts changed: "
 	if first {
 		kind, text = EventRegistered, "facts: "
@@ -120,7 +124,8 @@ func (b *Broker) learn(tx Tx, n *Node, in *facts.CheckIn, o outcome) (events []E
 		e.Text += fmt.Sprintf("; %d not read: %s", len(in.Errors), collectors(in.Errors))
 	}
 	events = append(events, e)
-	return events, false, b.retag(tx, n, &events)
+	err = b.retag(tx, n, &events)
+	return events, false, err
 }
 
 func collectors(errs []facts.ProbeError) string {

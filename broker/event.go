@@ -23,6 +23,7 @@ const (
 	EventRegistered = "node.registered"
 	EventFacts      = "node.facts"
 	EventTags       = "node.tags"
+	EventHealth     = "node.health"
 	EventState      = "node.state"
 	EventBound      = "node.bound"
 	EventOrder      = "node.order"

@@ -26,12 +26,16 @@ type Node struct {
 	// resolves it.
 	Conflict string `json:"conflict,omitempty"`
 
-	Facts     *facts.Facts       `json:"facts,omitempty"`
-	FactsHash string             `json:"facts_hash,omitempty"`
-	FactsAt   time.Time          `json:"facts_at,omitzero"`
-	Errors    []facts.ProbeError `json:"errors,omitempty"`
-	Meta      map[string]string  `json:"meta,omitempty"`
-	Tags      []TagResult        `json:"tags,omitempty"`
+	Facts     *facts.Facts `json:"facts,omitempty"`
+	FactsHash string       `json:"facts_hash,omitempty"`
+	FactsAt   time.Time    `json:"facts_at,omitzero"`
+	// FactsState is what goes with the facts and changes from minute to minute, of the last check-in; no rule sees it.
+	FactsState   *facts.State `json:"facts_state,omitempty"`
+	FactsStateAt time.Time    `json:"facts_state_at,omitzero"`
+
+	Errors []facts.ProbeError `json:"errors,omitempty"`
+	Meta   map[string]string  `json:"meta,omitempty"`
+	Tags   []TagResult        `json:"tags,omitempty"`
 
 	Policy      string      `json:"policy,omitempty"`
 	Task        string      `json:"task,omitempty"`

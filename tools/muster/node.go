@@ -1,14 +1,17 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"muster/agent/facts"
 	"muster/broker"
 	"muster/broker/api"
 )
@@ -165,8 +168,16 @@ func nodeTable(w io.Writer, n *broker.Node) {
 		return
 	}
 	row(w, "hardware", broker.Summary(n.Facts))
+	state := cmp.Or(n.FactsState, &facts.State{})
 	for _, d := range n.Facts.Disks {
-		row(w, "disk "+d.Name, bytesText(d.SizeBytes), d.Transport, d.ID)
+		row(w, "disk "+d.Name, bytesText(d.SizeBytes), d.Transport, d.ID, state.Disks[d.ID])
+	}
+	if len(state.Temps) > 0 {
+		hot := slices.MaxFunc(state.Temps, func(a, b facts.Temperature) int { return cmp.Compare(a.TempC, b.TempC) })
+		row(w, "temperature", fmt.Sprintf("%d C, %s %s, the hottest of %d sensors", hot.TempC, hot.Sensor, hot.Label, len(state.Temps)))
+	}
+	if n.FactsState != nil {
+		row(w, "health told", ago(n.FactsStateAt)+" ago")
 	}
 	for _, i := range n.Facts.NICs {
 		row(w, "nic "+i.Name, i.MAC, i.Driver, strings.Join(i.IPv4, " "))

@@ -102,13 +102,16 @@ func bootCmd(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// checkin posts facts as the agent with boot key KEY: checkin FILE [token=T].
+// checkin posts facts as the agent with boot key KEY: checkin FILE [token=T] [state=FILE].
 func checkinCmd(ts *testscript.TestScript, neg bool, args []string) {
 	in := facts.CheckIn{V: 1, Token: ts.Getenv("TOKEN"), BootID: "b1", Seq: 1, Agent: facts.Agent{Version: "test"}}
 	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[0])), &in.Facts))
 	for _, a := range args[1:] {
 		if t, ok := strings.CutPrefix(a, "token="); ok {
 			in.Token = t
+		}
+		if file, ok := strings.CutPrefix(a, "state="); ok {
+			ts.Check(json.Unmarshal([]byte(ts.ReadFile(file)), &in.State))
 		}
 	}
 	raw, err := json.Marshal(in)
