@@ -190,8 +190,12 @@ var smartAttributes = []struct {
 	{198, func(a smartAttribute, h *facts.DiskHealth) { h.UncorrectableSectors = within(a.low(4), 0, 1<<32) }},
 }
 
-// smartTemperature is the lowest byte, signed; above it stand the lowest and the highest of the disk's life.
+// smartTemperature is the lowest byte, signed; above it stand the lowest and the highest of the disk's life. An SSD
+// without a sensor has zeros there.
 func smartTemperature(a smartAttribute, h *facts.DiskHealth) {
+	if blank(a.raw) && a.raw[0] == 0 {
+		return
+	}
 	h.TempC = within(int64(int8(a.raw[0])), facts.MinTempC, facts.MaxTempC)
 }
 

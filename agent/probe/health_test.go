@@ -200,6 +200,7 @@ func TestDiskHealth(t *testing.T) {
 		{"ATA wear is told by an attribute of that maker only", ata(nil, ssd), awake(scripted{askSMART: {data: smartData(
 			"b1 1300 5f 5f 640000000000 00", "e7 3200 0a 0a 0a0000000000 00", "e9 3200 0a 0a 0a0000000000 00")}}),
 			facts.DiskHealth{Health: "ok", WearPercent: num(5)}, ""},
+		{"ATA without a sensor", ata(nil, ssd), awake(scripted{askSMART: {data: smartData("c2 2200 64 64 000000000000 00")}}), ok, ""},
 		{"ATA wear that is no percentage", ata(nil, ssd), awake(scripted{askSMART: {data: smartData("b1 1300 c8 c8 640000000000 00")}}), ok, ""},
 		{"ATA attributes with a wrong sum keep the status", ata(nil, hdd), awake(scripted{askSMART: {data: page(map[int64]string{2: "05 3300 24 24 08"})}}),
 			ok, "SMART data: the sum of the bytes is 88, not 00"},

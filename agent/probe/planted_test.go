@@ -3,6 +3,7 @@ package probe
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"os"
 	"path/filepath"
@@ -63,7 +64,7 @@ func TestPlantedMachine(t *testing.T) {
 	for _, e := range r.Errors {
 		t.Errorf("error %+v", e)
 	}
-	if err := r.Facts.Validate(); err != nil {
+	if err := errors.Join(r.Facts.Validate(), r.State.Validate()); err != nil {
 		t.Errorf("Validate: %v", err)
 	}
 	checkGolden(t, "testdata/planted.json", r.Facts)
@@ -253,7 +254,7 @@ func TestThisMachine(t *testing.T) {
 	if took := time.Since(start); took > patient+time.Second {
 		t.Errorf("took %v", took)
 	}
-	if err := r.Facts.Validate(); err != nil {
+	if err := errors.Join(r.Facts.Validate(), r.State.Validate()); err != nil {
 		t.Error(err)
 	}
 	if r.Facts.Arch == "" || r.Facts.Kernel == "" || r.Facts.CPU == nil || r.Facts.CPU.Threads == 0 || r.Facts.Memory.TotalBytes == 0 {

@@ -4,8 +4,9 @@
 //
 // ghw gives the DMI strings and CPU flags, gopsutil the processor, memory totals and addresses; disks, interfaces,
 // PCI, SMBIOS structures and content signatures are read here, because those libraries need udev or other programs
-// for them, or fail as a whole when one part does. The LAN settings of a BMC are not collected. LLDP is
-// heard, not read: Neighbors listens from the start of the program and is added to a look after everything else.
+// for them, or fail as a whole when one part does. The LAN settings of a BMC are not collected. LLDP is heard, not
+// read: Neighbors listens from the start of the program and is added to a look after everything else. Disks are asked
+// how they are by commands that only read.
 //
 // A collector owns one section of the facts. It runs alone, against a deadline, and what goes wrong in it concerns
 // that section only: a machine whose TPM hangs is still known by its disks.
@@ -35,7 +36,7 @@ type Options struct {
 	device func(name string) (device, error) // opens a disk for commands; if nil, that of this machine, or none below another Root
 }
 
-// Result is one look at a machine. Facts always pass facts.Validate; Errors name what they lack.
+// Result is one look at a machine. Facts and State always pass their Validate; Errors name what they lack.
 type Result struct {
 	Facts    facts.Facts
 	State    facts.State
