@@ -161,6 +161,9 @@ func TestDiskHealth(t *testing.T) {
 			facts.DiskHealth{Health: "failing", Warnings: []string{"spare", "temperature", "reliability", "read_only", "backup", "pmr", "warning"},
 				WearPercent: num(255), SparePercent: num(2), TempC: num(90), PowerOnHours: num(0), PowerCycles: num(0), UnsafeShutdowns: num(0),
 				MediaErrors: num(0), ReadBytes: num(0), WrittenBytes: num(0)}, ""},
+		{"NVMe of QEMU 7.2, which counts no spare, as a guest read it", readNVMeHealth, scripted{askNVMe: {data: page(map[int64]string{0: "00 4301", 32: "02", 64: "08"})}},
+			facts.DiskHealth{Health: "ok", WearPercent: num(0), TempC: num(50), PowerOnHours: num(0), PowerCycles: num(0), UnsafeShutdowns: num(0),
+				MediaErrors: num(0), ReadBytes: num(1024000), WrittenBytes: num(0)}, ""},
 		{"NVMe whose figures can not be", readNVMeHealth, scripted{askNVMe: {data: page(map[int64]string{
 			0: "00 ffff c8 0a 00", 32: "ffffffffffffff7f", 48: "0100000000000000 01", 112: "ffffffffffffffff", 128: "ffffffffffffff7f"})}},
 			facts.DiskHealth{Health: "ok", WearPercent: num(0), PowerOnHours: num(1<<63 - 1), UnsafeShutdowns: num(0), MediaErrors: num(0)}, ""},
@@ -197,6 +200,11 @@ func TestDiskHealth(t *testing.T) {
 			"c2 2200 45 3c fb00 f628 0000 00", "c5 1200 64 64 020000000000 00", "c6 1000 64 64 010000000000 00", "b1 1300 5f 5f 640000000000 00")}}),
 			facts.DiskHealth{Health: "ok", ReallocatedSectors: num(8), PowerOnHours: num(10000), PowerCycles: num(42), TempC: num(-5),
 				PendingSectors: num(2), UncorrectableSectors: num(1)}, ""},
+		{"SATA of QEMU 7.2, without logs, as a guest read it", ata(logging, hdd), awake(scripted{askSMART: {data: smartData(
+			"01 0300 64 64 000000000000 00", "03 0300 64 64 100000000000 00", "04 0200 64 64 640000000000 00", "05 0300 64 64 000000000000 00",
+			"09 0300 64 64 010000000000 00", "0c 0300 64 64 000000000000 00", "be 0300 45 45 1f001f1f0000 00")},
+			askLog(0): {sense: "70 00 0b 00000000 0a 04410001 00 00 00 00 8004"}}),
+			facts.DiskHealth{Health: "ok", ReallocatedSectors: num(0), PowerOnHours: num(1), PowerCycles: num(0), TempC: num(31)}, "not told"},
 		{"ATA wear is told by an attribute of that maker only", ata(nil, ssd), awake(scripted{askSMART: {data: smartData(
 			"b1 1300 5f 5f 640000000000 00", "e7 3200 0a 0a 0a0000000000 00", "e9 3200 0a 0a 0a0000000000 00")}}),
 			facts.DiskHealth{Health: "ok", WearPercent: num(5)}, ""},
@@ -414,85 +422,3 @@ func TestDeviceFile(t *testing.T) {
 		t.Errorf("%d steps; want 2", tree.steps.Load())
 	}
 }
-
-// valid fails when a health could not be sent.
-func valid(t *testing.T, h facts.DiskHealth) {
-	t.Helper()
-	s := facts.State{Disks: map[string]facts.DiskHealth{"a": h}}
-	if err := s.Validate(); err != nil {
-		t.Errorf("%+v: %v", h, err)
-	}
-}
-
-func FuzzNVMeHealth(f *testing.F) {
-	f.Add([]byte(unhex(page(map[int64]string{0: "04 4301 64"}))))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if h, err := parseNVMeHealth(b); err == nil {
-			valid(t, h)
-		}
-	})
-}
-
-// FuzzSMART mends the sum, which no fuzzer guesses.
-func FuzzSMART(f *testing.F) {
-	f.Add([]byte(unhex(smartData("05 3300 24 24 0800 0000 0100 00", "c2 2200 45 3c fb00 f628 0000 00"))), byte(177))
-	f.Fuzz(func(t *testing.T, b []byte, wear byte) {
-		var h facts.DiskHealth
-		if parseSMART(b, wear, &h) == nil {
-			valid(t, h)
-		}
-		if len(b) >= 512 {
-			for _, c := range b[:512] {
-				b[511] -= c
-			}
-			_ = parseSMART(b, wear, &h)
-		}
-		valid(t, h)
-	})
-}
-
-// FuzzATAStatistics gives every page the same bytes, but for its number.
-func FuzzATAStatistics(f *testing.F) {
-	f.Add([]byte(unhex(page(map[int64]string{0: "0100 05", 8: "f6000000 000000c0"}))), byte(5))
-	f.Add([]byte(unhex(page(map[int64]string{0: "0100 00", 8: "ff 01"}))), byte(0))
-	f.Fuzz(func(t *testing.T, b []byte, number byte) {
-		var h facts.DiskHealth
-		if checkATALog(b, number) == nil {
-			parseATAStatistics(b, number, 4096, &h)
-		}
-		log := scripted{}
-		for n := range 8 {
-			if len(b) > 2 {
-				b[2] = byte(n)
-			}
-			log[askLog(n)] = scriptedAnswer{data: hex.EncodeToString(b)}
-		}
-		_ = readATAStatistics(log.disk(nil), 512, &h)
-		valid(t, h)
-	})
-}
-
-// FuzzSense lets a device answer every command with the same sense or data.
-func FuzzSense(f *testing.F) {
-	f.Add([]byte(unhex("72 01 00 1d 00 00 00 0e 09 0c 00 00 00 00 00 00 00 4f 00 c2 00 50")), []byte{})
-	f.Add([]byte(unhex("70 00 01 00 50 00 00 0a 00 00 f4 2c 00 1d 00 00 00 00")), []byte(unhex("2f 00 0008 0000 03 04 5d 10 ff 00")))
-	f.Fuzz(func(t *testing.T, sense, data []byte) {
-		for _, status := range []byte{0, 2, 8} {
-			var h facts.DiskHealth
-			_ = readATAHealth(sameAnswer{scsiAnswer{status, sense, data}}, nil, facts.Disk{Name: "sda"}, &h)
-			_ = readSCSIHealth(sameAnswer{scsiAnswer{status, sense, data}}, &h)
-			valid(t, h)
-		}
-		for _, p := range logPages {
-			var h facts.DiskHealth
-			parseLogPage(data, p, &h)
-			valid(t, h)
-		}
-	})
-}
-
-type sameAnswer struct{ scsiAnswer }
-
-func (a sameAnswer) nvme(byte, uint32, uint32, int) ([]byte, error) { return a.data, nil }
-func (a sameAnswer) scsi([]byte, int) (scsiAnswer, error)           { return a.scsiAnswer, nil }
-func (a sameAnswer) close()                                         {}

@@ -70,6 +70,9 @@ func parseNVMeHealth(b []byte) (facts.DiskHealth, error) {
 		UnsafeShutdowns: uint128(b[144:], 1),
 		MediaErrors:     uint128(b[160:], 1),
 	}
+	if b[3] == 0 && b[4] == 0 { // no spare, and no threshold to warn at: it is not counted (QEMU)
+		h.SparePercent = nil
+	}
 	if h.Warnings != nil {
 		h.Health = facts.HealthFailing
 	}
