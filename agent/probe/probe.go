@@ -4,8 +4,8 @@
 //
 // ghw gives the DMI strings and CPU flags, gopsutil the processor, memory totals and addresses; disks, interfaces,
 // PCI, SMBIOS structures and content signatures are read here, because those libraries need udev or other programs
-// for them, or fail as a whole when one part does. SMART data and the LAN settings of a BMC are not collected. LLDP is
-// heard, not read: Neighbors listens from the start of the program and is added to a look after everything else.
+// for them, or fail as a whole when one part does. SMART data is not collected. LLDP is heard, not read: Neighbors
+// listens from the start of the program and is added to a look after everything else.
 //
 // A collector owns one section of the facts. It runs alone, against a deadline, and what goes wrong in it concerns
 // that section only: a machine whose TPM hangs is still known by its disks.
@@ -109,6 +109,9 @@ func Run(ctx context.Context, o Options) Result {
 	}
 	defer tree.close()
 	m := machine{tree: tree, bootMAC: facts.CleanMAC(o.BootMAC), custom: o.Custom, programs: o.Programs}
+	if tree.live() {
+		m.openBMC = openBMC
+	}
 	for _, done := range collect(ctx, m, picked, o.Deadline) {
 		r.take(done)
 	}
@@ -123,6 +126,8 @@ type machine struct {
 	custom   map[string]string // of the caller
 	programs bool              // of another root may be run
 	patience time.Duration     // for one device of a collector that asks many
+
+	openBMC func() (bmcLink, error) // nil when this is not the running machine
 }
 
 // pick gives the collectors to run, and an error for each name that is none.
