@@ -13,6 +13,7 @@ package probe
 
 import (
 	"context"
+	"io"
 	"maps"
 	"slices"
 	"time"
@@ -110,7 +111,7 @@ func Run(ctx context.Context, o Options) Result {
 	defer tree.close()
 	m := machine{tree: tree, bootMAC: facts.CleanMAC(o.BootMAC), custom: o.Custom, programs: o.Programs}
 	if tree.live() {
-		m.openBMC = openBMC
+		m.openBMC, m.openTPM = openBMC, openTPM
 	}
 	for _, done := range collect(ctx, m, picked, o.Deadline) {
 		r.take(done)
@@ -127,7 +128,9 @@ type machine struct {
 	programs bool              // of another root may be run
 	patience time.Duration     // for one device of a collector that asks many
 
-	openBMC func() (bmcLink, error) // nil when this is not the running machine
+	// What is asked and not read; nil when this is not the running machine.
+	openBMC func() (bmcLink, error)
+	openTPM func() (io.ReadWriteCloser, error)
 }
 
 // pick gives the collectors to run, and an error for each name that is none.
