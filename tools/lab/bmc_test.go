@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// plantedBMC is one with all it can have.
-func plantedBMC() BMCConfig {
+// networkedBMC is one with all it can have.
+func networkedBMC() BMCConfig {
 	return BMCConfig{
 		Address: netip.MustParsePrefix("192.0.2.77/24"), Gateway: netip.MustParseAddr("192.0.2.1"),
 		MAC: net.HardwareAddr{0xd0, 0x94, 0x66, 0x77, 0x88, 0xaa}, Source: BMCStatic, VLAN: 100,
@@ -64,7 +64,7 @@ func ask(t *testing.T, conn net.Conn, r *bufio.Reader, function, command byte, d
 }
 
 func TestBMCAnswers(t *testing.T) {
-	noVLAN, noLAN := plantedBMC(), plantedBMC()
+	noVLAN, noLAN := networkedBMC(), networkedBMC()
 	noVLAN.VLAN, noVLAN.Channel, noVLAN.Source = 0, 8, BMCDHCP
 	noLAN.NoLAN = true
 	for _, tt := range []struct {
@@ -73,24 +73,24 @@ func TestBMCAnswers(t *testing.T) {
 		function, command byte
 		data, want        string
 	}{
-		{"its device id", plantedBMC(), 6, 0x01, "", "00 20 01 04 45 02 80 a2 02 00 00 01"},
-		{"its GUID", plantedBMC(), 6, 0x37, "", "00 33445566778899aabbccddeeff001122"},
-		{"a channel that is the LAN", plantedBMC(), 6, 0x42, "01", "00 01 04 01 80 f2 1b 00 00 00"},
-		{"a channel that is not there", plantedBMC(), 6, 0x42, "02", "cc"},
-		{"the channel of the host", plantedBMC(), 6, 0x42, "0e", "00 0f 0c 05 00 f2 1b 00 00 00"},
-		{"its address", plantedBMC(), 0x0c, 2, "01 03 00 00", "00 11 c0 00 02 4d"},
-		{"its MAC", plantedBMC(), 0x0c, 2, "01 05 00 00", "00 11 d0 94 66 77 88 aa"},
-		{"its mask", plantedBMC(), 0x0c, 2, "01 06 00 00", "00 11 ff ff ff 00"},
-		{"its gateway", plantedBMC(), 0x0c, 2, "01 0c 00 00", "00 11 c0 00 02 01"},
-		{"where the address is from", plantedBMC(), 0x0c, 2, "01 04 00 00", "00 11 01"},
-		{"its VLAN", plantedBMC(), 0x0c, 2, "01 14 00 00", "00 11 64 80"},
+		{"its device id", networkedBMC(), 6, 0x01, "", "00 20 01 04 45 02 80 a2 02 00 00 01"},
+		{"its GUID", networkedBMC(), 6, 0x37, "", "00 33445566778899aabbccddeeff001122"},
+		{"a channel that is the LAN", networkedBMC(), 6, 0x42, "01", "00 01 04 01 80 f2 1b 00 00 00"},
+		{"a channel that is not there", networkedBMC(), 6, 0x42, "02", "cc"},
+		{"the channel of the host", networkedBMC(), 6, 0x42, "0e", "00 0f 0c 05 00 f2 1b 00 00 00"},
+		{"its address", networkedBMC(), 0x0c, 2, "01 03 00 00", "00 11 c0 00 02 4d"},
+		{"its MAC", networkedBMC(), 0x0c, 2, "01 05 00 00", "00 11 d0 94 66 77 88 aa"},
+		{"its mask", networkedBMC(), 0x0c, 2, "01 06 00 00", "00 11 ff ff ff 00"},
+		{"its gateway", networkedBMC(), 0x0c, 2, "01 0c 00 00", "00 11 c0 00 02 01"},
+		{"where the address is from", networkedBMC(), 0x0c, 2, "01 04 00 00", "00 11 01"},
+		{"its VLAN", networkedBMC(), 0x0c, 2, "01 14 00 00", "00 11 64 80"},
 		{"no VLAN, on another channel", noVLAN, 0x0c, 2, "08 14 00 00", "00 11 00 00"},
 		{"nothing is set", BMCConfig{}, 0x0c, 2, "01 05 00 00", "00 11 00 00 00 00 00 00"},
-		{"a parameter it does not have", plantedBMC(), 0x0c, 2, "01 c0 00 00", "80"},
+		{"a parameter it does not have", networkedBMC(), 0x0c, 2, "01 c0 00 00", "80"},
 		{"LAN without LAN", noLAN, 0x0c, 2, "01 03 00 00", "c1"},
 		{"a channel without LAN", noLAN, 6, 0x42, "01", "cc"},
-		{"a request without its data", plantedBMC(), 0x0c, 2, "01", "c7"},
-		{"a command nobody knows", plantedBMC(), 0x0a, 0x10, "", "c1"},
+		{"a request without its data", networkedBMC(), 0x0c, 2, "01", "c7"},
+		{"a command nobody knows", networkedBMC(), 0x0a, 0x10, "", "c1"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			conn, r := called(t, tt.c)
@@ -103,7 +103,7 @@ func TestBMCAnswers(t *testing.T) {
 
 // The driver reads back what it switched on.
 func TestBMCKeepsItsEnables(t *testing.T) {
-	conn, r := called(t, plantedBMC())
+	conn, r := called(t, networkedBMC())
 	ask(t, conn, r, 6, 0x2e, 0x09)
 	if got := ask(t, conn, r, 6, 0x2f); !bytes.Equal(got, []byte{0, 9}) {
 		t.Errorf("enables % x; want 00 09", got)
@@ -116,7 +116,7 @@ func TestBMCSwitchesTheMachine(t *testing.T) {
 		control, want byte
 	}{{"power down", 0, vmPowerOff}, {"hard reset", 3, vmReset}, {"soft shutdown", 5, vmShutdown}} {
 		t.Run(tt.name, func(t *testing.T) {
-			conn, r := called(t, plantedBMC())
+			conn, r := called(t, networkedBMC())
 			if got := ask(t, conn, r, 0, 2, tt.control); !bytes.Equal(got, []byte{0}) {
 				t.Errorf("answer % x; want 00", got)
 			}
@@ -129,7 +129,7 @@ func TestBMCSwitchesTheMachine(t *testing.T) {
 
 // What QEMU says of itself when the line is there is no request.
 func TestBMCPassesOverCommandsOfQEMU(t *testing.T) {
-	conn, r := called(t, plantedBMC())
+	conn, r := called(t, networkedBMC())
 	if _, err := conn.Write([]byte{0xff, 1, vmCommand, 8, 0x3f, vmCommand}); err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +146,7 @@ func TestBMCEndsAtALineThatIsNoVM(t *testing.T) {
 		{"a line cut inside a frame", "01 18", "unexpected EOF"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			err := NewBMC(plantedBMC()).Serve(line{bytes.NewReader(unhex(t, tt.line))})
+			err := NewBMC(networkedBMC()).Serve(line{bytes.NewReader(unhex(t, tt.line))})
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("Serve = %v; want %q", err, tt.want)
 			}
@@ -169,6 +169,6 @@ func FuzzVMFrame(f *testing.F) {
 		if err != nil || end != vmMessage || !bytes.Equal(got, b) {
 			t.Fatalf("% x came back as % x, end %#x, %v", b, got, end, err)
 		}
-		_ = NewBMC(plantedBMC()).Serve(line{bytes.NewReader(b)}) // what it says is the line's own fault
+		_ = NewBMC(networkedBMC()).Serve(line{bytes.NewReader(b)}) // what it says is the line's own fault
 	})
 }
