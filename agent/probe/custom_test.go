@@ -204,6 +204,7 @@ func FuzzCustom(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
+		b = b[:min(len(b), maxFactSet)]
 		for _, parse := range []func([]byte) ([]customFact, []error, error){parseCustom, parseCustomYAML} {
 			found, refused, err := parse(b)
 			if err != nil && len(found) > 0 {

@@ -130,13 +130,54 @@ func controllers(_ context.Context, m machine) (section, error) {
 			Driver:   m.driver(pciDir + "/" + address),
 			Hosts:    len(hosts[address]),
 		}
-		for _, host := range hosts[address] {
-			c.Model = cmp.Or(c.Model, facts.Clean(m.text(host+"/model_name")), facts.Clean(m.text(host+"/board_name")))
-			c.Firmware = cmp.Or(c.Firmware, facts.Clean(m.text(host+"/version_fw")))
+		for _, host := range append(hosts[address], m.nvmeControllers(address)...) {
+			c.Model = cmp.Or(c.Model, m.firstText(host, hostModels))
+			c.Firmware = cmp.Or(c.Firmware, m.firstText(host, hostFirmware))
 		}
 		list = append(list, c)
 	}
 	return func(f *facts.Facts, _ *facts.State) { f.Controllers = list }, nil
+}
+
+// Drivers call the same thing by other names, below the SCSI host, the NVMe controller or the Fibre Channel port.
+var (
+	hostModels = []string{
+		"model_name",    // qla2xxx
+		"modelname",     // lpfc
+		"board_name",    // mpt3sas
+		"host_fw_model", // arcmsr
+		"model",         // smartpqi, aacraid, bfa, nvme
+	}
+	hostFirmware = []string{
+		"version_fw",         // mpt3sas
+		"fw_version",         // qla2xxx
+		"fwrev",              // lpfc
+		"firmware_revision",  // hpsa
+		"firmware_version",   // smartpqi, bfa
+		"host_fw_version",    // arcmsr
+		"hba_kernel_version", // aacraid
+		"firmware_rev",       // nvme
+	}
+)
+
+// firstText is the first of these files in dir that says something.
+func (t tree) firstText(dir string, files []string) string {
+	for _, file := range files {
+		if s := facts.Clean(t.text(dir + "/" + file)); s != "" {
+			return s
+		}
+	}
+	return ""
+}
+
+// nvmeControllers are those of an NVMe function, as a rule one.
+func (t tree) nvmeControllers(address string) []string {
+	dir := pciDir + "/" + address + "/nvme"
+	var found []string
+	for _, name := range t.names(dir) {
+		found = append(found, dir+"/"+name)
+	}
+	return found
 }
 
 // scsiHosts gives the SCSI hosts by the PCI function they belong to.
