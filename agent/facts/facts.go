@@ -242,6 +242,7 @@ type NIC struct {
 	MTU        int        `json:"mtu,omitempty"`
 	Port       string     `json:"port,omitempty"`
 	Autoneg    *bool      `json:"autoneg,omitempty"`
+	Modes      []string   `json:"modes,omitempty"` // that it can do, as 25000baseCR/Full
 	SRIOVVFs   int        `json:"sriov_vfs,omitempty"`
 	Label      string     `json:"label,omitempty"`
 	PortNo     int        `json:"port_no,omitempty"`

@@ -33,14 +33,28 @@ func bootFacts(_ context.Context, m machine) (section, error) {
 }
 
 // bootMACs are the addresses that may be of the NIC this boot came through, the surest first: what the caller knows,
-// what the broker and what the loader put on the command line, what the firmware noted.
+// what the broker and what the loader put on the command line, what the firmware noted for itself and, when it boots
+// from a disk over iSCSI, in the iBFT.
 func (m machine) bootMACs() []string {
 	line := m.text("/proc/cmdline")
 	entry, _ := m.efiBoot()
 	var macs []string
-	for _, s := range []string{m.bootMAC, argument(line, "muster.mac"), argument(line, "BOOTIF"), entry.mac} {
+	for _, s := range append([]string{m.bootMAC, argument(line, "muster.mac"), argument(line, "BOOTIF"), entry.mac}, m.ibftMACs()...) {
 		if mac := facts.CleanMAC(s); mac != "" {
 			macs = append(macs, mac)
+		}
+	}
+	return macs
+}
+
+// ibftMACs are the NICs of the iSCSI Boot Firmware Table that this boot came through (iscsi_ibft): bit 1 of their flags
+// says so, bit 0 that the entry counts.
+func (t tree) ibftMACs() []string {
+	const dir = "/sys/firmware/ibft"
+	var macs []string
+	for _, name := range t.names(dir) {
+		if flags := t.count(dir + "/" + name + "/flags"); strings.HasPrefix(name, "ethernet") && flags&3 == 3 {
+			macs = append(macs, t.text(dir+"/"+name+"/mac"))
 		}
 	}
 	return macs

@@ -23,8 +23,8 @@ const (
 	maxFactSet = 16 << 10 // bytes of one file, or of what one program prints
 )
 
-// custom reads the facts of customDir: programs, NAME.json and NAME.txt, each in the order of the names. Of two values
-// for one name the first counts, programs before files; facts of the caller stand above both, OEM strings below (see
+// custom reads the facts of customDir: programs, NAME.json, NAME.yaml (or .yml) and NAME.txt, each in the order of the
+// names. Of two values for one name the first counts, programs before files; facts of the caller stand above both, OEM strings below (see
 // takeOEMCustom). Names that begin with a dot are passed over. A source that fails leaves the section incomplete; a
 // fact that is not taken costs itself alone.
 func custom(ctx context.Context, m machine) (section, error) {
@@ -79,6 +79,14 @@ type source struct {
 // A customFact is a name and a value; neither has been looked at.
 type customFact struct{ name, value string }
 
+// customForms are told by the ending of the file; what has none of these is run.
+var customForms = map[string]func([]byte) (found []customFact, refused []error, err error){
+	".json": parseCustomJSON,
+	".yaml": parseCustomYAML,
+	".yml":  parseCustomYAML,
+	".txt":  parseCustomText,
+}
+
 // source reads one file by its ending, or runs it.
 func (m machine) source(ctx context.Context, name string) (source, error) {
 	file, err := m.openSource(path.Join(customDir, name))
@@ -91,18 +99,15 @@ func (m machine) source(ctx context.Context, name string) (source, error) {
 		return source{}, unwrapPath(err)
 	}
 	s := source{name: name}
-	parse := parseCustom
-	switch ending := path.Ext(name); {
+	parse := customForms[path.Ext(name)]
+	switch {
 	case !info.Mode().IsRegular():
 		return source{}, malformed{errors.New("not a regular file")}
-	case ending == ".json":
-		parse = parseCustomJSON
-	case ending == ".txt":
-		parse = parseCustomText
+	case parse != nil:
 	case info.Mode().Perm()&0o111 == 0:
-		return source{}, malformed{errors.New("want NAME.json, NAME.txt or a program")}
+		return source{}, malformed{errors.New("want NAME.json, NAME.yaml, NAME.txt or a program")}
 	default:
-		s.program = true
+		s.program, parse = true, parseCustom
 	}
 	b, err := m.sourceBytes(ctx, file, info.Mode(), s)
 	if err != nil {

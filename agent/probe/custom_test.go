@@ -68,9 +68,25 @@ func TestCustomFacts(t *testing.T) {
 			}, false},
 		{"lines without a name or a value", map[string]string{"a.txt": "row\nunit=\n=x\n"}, nil,
 			[]string{"parse a.txt: line 1: want name=value", `parse a.txt: custom fact "unit": no value`, `parse a.txt: custom fact "": bad name`}, false},
-		{"files that are no facts", map[string]string{"a.json": "[1]", "b.json": `{"a":1} {"b":2}`, "c.txt": "a=\xff", "d.yaml": "a: 1", ".hidden.txt": "h=1", "e.txt": "ok=1"},
+		{"files that are no facts", map[string]string{"a.json": "[1]", "b.json": `{"a":1} {"b":2}`, "c.txt": "a=\xff", "d.ini": "a: 1", ".hidden.txt": "h=1", "e.txt": "ok=1"},
 			map[string]string{"ok": "1"}, []string{"parse a.json: want one JSON object", "parse b.json: want one JSON object",
-				"parse c.txt: want UTF-8", "parse d.yaml: want NAME.json, NAME.txt or a program"}, true},
+				"parse c.txt: want UTF-8", "parse d.ini: want NAME.json, NAME.yaml, NAME.txt or a program"}, true},
+		{"a YAML file", map[string]string{"a.yaml": "# where it stands\n---\nrow: 7\n\"unit\": 'a: b'\nssd: true\nbig: 12345678901234567890\nrev: 1.10\nday: 2024-01-02\n", "b.yml": "# nothing yet\n"},
+			map[string]string{"row": "7", "unit": "a: b", "ssd": "true", "big": "12345678901234567890", "rev": "1.10", "day": "2024-01-02"}, nil, false},
+		{"YAML facts that cannot be sent cost themselves", map[string]string{"a.yaml": "none: null\ntilde: ~\nlist: [1]\nmap: {a: 1}\nold: &x 1\nnew: *x\nBad: 1\nrow: |\n  a\n  b\nunit: 3\nunit: 4\n"},
+			map[string]string{"old": "1", "unit": "3"}, []string{
+				`parse a.yaml: line 1: custom fact "none": want a string, a number or a boolean`,
+				`parse a.yaml: line 2: custom fact "tilde": want a string, a number or a boolean`,
+				`parse a.yaml: line 3: custom fact "list": want a string, a number or a boolean`,
+				`parse a.yaml: line 4: custom fact "map": want a string, a number or a boolean`,
+				`parse a.yaml: line 6: custom fact "new": want a string, a number or a boolean`,
+				`parse a.yaml: custom fact "Bad": bad name`,
+				`parse a.yaml: custom fact "row": control character`,
+				`shadowed a.yaml: custom fact "unit" has another value already`,
+			}, false},
+		{"files that are no YAML mapping", map[string]string{"a.yaml": "- 1", "b.yaml": "a: 1\n---\nb: 1", "c.yaml": "a: [", "d.yaml": "\xff", "e.yaml": "7", "f.yml": "ok: 1"},
+			map[string]string{"ok": "1"}, []string{"parse a.yaml: want one YAML mapping", "parse b.yaml: want one YAML mapping",
+				"parse c.yaml: yaml: line 1: did not find expected node content", "parse d.yaml: want UTF-8", "parse e.yaml: want one YAML mapping"}, true},
 		{"a file of megabytes", map[string]string{"a.txt": strings.Repeat("a=1\n", 1<<20)}, nil, []string{"parse a.txt: more than 16 KiB"}, true},
 		{"a program without end to its output", map[string]string{"a": sh + "yes a=1", "b.txt": "ok=1"}, map[string]string{"ok": "1"},
 			[]string{"parse a: more than 16 KiB"}, true},
@@ -184,19 +200,25 @@ func FuzzCustom(f *testing.F) {
 	for _, s := range []string{"a=1\nb = 2\n#x", `{"a":1,"b":"x","c":true}`, `{"a":{"a":1},"a":2}`, "{", "a=\x00", `{"a":"\ud800"}`, `{"a":1e999}`} {
 		f.Add([]byte(s))
 	}
+	for _, s := range []string{"a: 1\nb: x", "a: &x [*x, *x]", "{a: {b: [", "? [a]\n: 1", "a: 1\n---\n", "<<: {a: 1}", "a: !!binary /w==", "%YAML 9.9\n---\na: 1", "- - - - -"} {
+		f.Add([]byte(s))
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		found, refused, err := parseCustom(b)
-		if err != nil && len(found) > 0 {
-			t.Fatalf("facts beside %v", err)
-		}
-		set := customSet{taken: map[string]string{"rack": "r12"}, own: map[string]string{}}
-		set.add(source{name: "f", facts: found, refused: refused})
-		doc := facts.Facts{Schema: facts.Schema, Custom: set.own}
-		if err := doc.Validate(); err != nil {
-			t.Fatal(err)
-		}
-		if _, ok := set.own["rack"]; ok || len(set.own) >= facts.MaxCustom {
-			t.Fatalf("%d facts, rack %v", len(set.own), ok)
+		b = b[:min(len(b), maxFactSet)]
+		for _, parse := range []func([]byte) ([]customFact, []error, error){parseCustom, parseCustomYAML} {
+			found, refused, err := parse(b)
+			if err != nil && len(found) > 0 {
+				t.Fatalf("facts beside %v", err)
+			}
+			set := customSet{taken: map[string]string{"rack": "r12"}, own: map[string]string{}}
+			set.add(source{name: "f", facts: found, refused: refused})
+			doc := facts.Facts{Schema: facts.Schema, Custom: set.own}
+			if err := doc.Validate(); err != nil {
+				t.Fatal(err)
+			}
+			if _, ok := set.own["rack"]; ok || len(set.own) >= facts.MaxCustom {
+				t.Fatalf("%d facts, rack %v", len(set.own), ok)
+			}
 		}
 	})
 }

@@ -5,9 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"gopkg.in/yaml.v3"
 )
 
 // parseCustom reads what a program printed: a JSON object, or lines name=value.
@@ -71,6 +74,43 @@ func parseCustomJSON(b []byte) (found []customFact, refused []error, err error) 
 	}
 	return found, refused, nil
 }
+
+// parseCustomYAML reads one flat mapping. Scalars are values as they are written; an alias is none, so that nothing
+// grows while it is read.
+func parseCustomYAML(b []byte) (found []customFact, refused []error, err error) {
+	if !utf8.Valid(b) {
+		return nil, nil, errNotUTF8
+	}
+	var doc, more yaml.Node
+	d := yaml.NewDecoder(bytes.NewReader(b))
+	switch err := d.Decode(&doc); {
+	case errors.Is(err, io.EOF):
+		return nil, nil, nil // remarks and blank lines
+	case err != nil:
+		return nil, nil, malformed{err}
+	}
+	if err := d.Decode(&more); !errors.Is(err, io.EOF) {
+		return nil, nil, errNotYAML
+	}
+	top := doc.Content[0]
+	switch {
+	case top.Kind == yaml.ScalarNode && top.ShortTag() == "!!null":
+		return nil, nil, nil
+	case top.Kind != yaml.MappingNode:
+		return nil, nil, errNotYAML
+	}
+	for i := 0; i+1 < len(top.Content); i += 2 {
+		name, value := top.Content[i], top.Content[i+1]
+		if name.Kind != yaml.ScalarNode || value.Kind != yaml.ScalarNode || value.ShortTag() == "!!null" {
+			refused = append(refused, malformed{fmt.Errorf("line %d: custom fact %.64q: want a string, a number or a boolean", name.Line, name.Value)})
+			continue
+		}
+		found = append(found, customFact{name.Value, value.Value})
+	}
+	return found, refused, nil
+}
+
+var errNotYAML = malformed{errors.New("want one YAML mapping")}
 
 var errNotUTF8 = malformed{errors.New("want UTF-8")}
 

@@ -59,6 +59,7 @@ func readLinkSettings(fd int, name string, n *facts.NIC) {
 	if b = ethtoolCall(fd, name, ethtoolLinksettings, request); b == nil {
 		return
 	}
+	n.Modes = linkModes(b[48 : 48+4*masks]) // the first of three masks: what it can do
 	n.Port = ethPorts[b[9]]
 	if n.Port == "" {
 		return // a virtual NIC: its autoneg means nothing

@@ -31,6 +31,7 @@ func nics(ctx context.Context, m machine) (section, error) {
 			addAddresses(&list[i], byName[list[i].Name])
 		}
 	}
+	err = errors.Join(append(m.missingFirmware(), err)...)
 	markPXE(list, m.bootMACs())
 	slices.SortStableFunc(list, func(a, b facts.NIC) int {
 		return cmp.Or(comparePCI(a.PCI, b.PCI), cmp.Compare(a.MAC, b.MAC))

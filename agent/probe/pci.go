@@ -3,7 +3,6 @@ package probe
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"regexp"
 	"slices"
 	"strconv"
@@ -131,13 +130,54 @@ func controllers(_ context.Context, m machine) (section, error) {
 			Driver:   m.driver(pciDir + "/" + address),
 			Hosts:    len(hosts[address]),
 		}
-		for _, host := range hosts[address] {
-			c.Model = cmp.Or(c.Model, facts.Clean(m.text(host+"/model_name")), facts.Clean(m.text(host+"/board_name")))
-			c.Firmware = cmp.Or(c.Firmware, facts.Clean(m.text(host+"/version_fw")))
+		for _, host := range append(hosts[address], m.nvmeControllers(address)...) {
+			c.Model = cmp.Or(c.Model, m.firstText(host, hostModels))
+			c.Firmware = cmp.Or(c.Firmware, m.firstText(host, hostFirmware))
 		}
 		list = append(list, c)
 	}
 	return func(f *facts.Facts, _ *facts.State) { f.Controllers = list }, nil
+}
+
+// Drivers call the same thing by other names, below the SCSI host, the NVMe controller or the Fibre Channel port.
+var (
+	hostModels = []string{
+		"model_name",    // qla2xxx
+		"modelname",     // lpfc
+		"board_name",    // mpt3sas
+		"host_fw_model", // arcmsr
+		"model",         // smartpqi, aacraid, bfa, nvme
+	}
+	hostFirmware = []string{
+		"version_fw",         // mpt3sas
+		"fw_version",         // qla2xxx
+		"fwrev",              // lpfc
+		"firmware_revision",  // hpsa
+		"firmware_version",   // smartpqi, bfa
+		"host_fw_version",    // arcmsr
+		"hba_kernel_version", // aacraid
+		"firmware_rev",       // nvme
+	}
+)
+
+// firstText is the first of these files in dir that says something.
+func (t tree) firstText(dir string, files []string) string {
+	for _, file := range files {
+		if s := facts.Clean(t.text(dir + "/" + file)); s != "" {
+			return s
+		}
+	}
+	return ""
+}
+
+// nvmeControllers are those of an NVMe function, as a rule one.
+func (t tree) nvmeControllers(address string) []string {
+	dir := pciDir + "/" + address + "/nvme"
+	var found []string
+	for _, name := range t.names(dir) {
+		found = append(found, dir+"/"+name)
+	}
+	return found
 }
 
 // scsiHosts gives the SCSI hosts by the PCI function they belong to.
@@ -206,50 +246,4 @@ func usb(_ context.Context, m machine) (section, error) {
 		})
 	}
 	return func(f *facts.Facts, _ *facts.State) { f.USB = list }, nil
-}
-
-// tpm reads what sysfs says of the first TPM.
-func tpm(_ context.Context, m machine) (section, error) {
-	if err := m.stat("/sys/class/tpm"); err != nil {
-		return nil, err
-	}
-	const dir = "/sys/class/tpm/tpm0"
-	t := facts.TPM{
-		Present:      m.exists(dir),
-		VersionMajor: int(m.count(dir + "/tpm_version_major")),
-		Driver:       m.driver(dir + "/device"),
-	}
-	return func(f *facts.Facts, _ *facts.State) { f.TPM = &t }, nil
-}
-
-// bmcInterfaces are those of DSP0134 7.39.1.
-var bmcInterfaces = map[uint8]string{1: "kcs", 2: "smic", 3: "bt", 4: "ssif"}
-
-// bmc reads SMBIOS type 38 and what the IPMI driver learnt. Without either nothing says that there is none.
-func bmc(_ context.Context, m machine) (section, error) {
-	tables, err := m.smbiosTables()
-	const platform = "/sys/bus/platform/devices"
-	dir := ""
-	for _, name := range m.names(platform) {
-		if strings.HasPrefix(name, "ipmi_bmc.") {
-			dir = platform + "/" + name
-			break
-		}
-	}
-	records := ofType(tables, smbiosIPMI)
-	b := facts.BMC{Present: len(records) > 0 || dir != "" || m.exists("/dev/ipmi0")}
-	if !b.Present && err != nil {
-		return nil, fmt.Errorf("no BMC seen, no whole SMBIOS to tell: %w", err)
-	}
-	if len(records) > 0 {
-		b.Interface = bmcInterfaces[records[0].u8(0x04)]
-	}
-	if dir != "" {
-		b.Firmware = facts.Clean(m.text(dir + "/firmware_revision"))
-		b.IPMIVersion = facts.Clean(m.text(dir + "/ipmi_version"))
-		b.ManufacturerID = m.hex(dir+"/manufacturer_id", 6)
-		b.ProductID = m.hex(dir+"/product_id", 4)
-		b.GUID = facts.CleanUUID(m.text(dir + "/guid"))
-	}
-	return func(f *facts.Facts, _ *facts.State) { f.BMC = &b }, nil
 }

@@ -4,9 +4,8 @@
 //
 // ghw gives the DMI strings and CPU flags, gopsutil the processor, memory totals and addresses; disks, interfaces,
 // PCI, SMBIOS structures and content signatures are read here, because those libraries need udev or other programs
-// for them, or fail as a whole when one part does. The LAN settings of a BMC are not collected. LLDP is heard, not
-// read: Neighbors listens from the start of the program and is added to a look after everything else. Disks are asked
-// how they are by commands that only read.
+// for them, or fail as a whole when one part does. LLDP is heard, not read: Neighbors listens from the start of the
+// program and is added to a look after everything else. Disks, BMC and TPM are asked, by commands that only read.
 //
 // A collector owns one section of the facts. It runs alone, against a deadline, and what goes wrong in it concerns
 // that section only: a machine whose TPM hangs is still known by its disks.
@@ -14,6 +13,7 @@ package probe
 
 import (
 	"context"
+	"io"
 	"maps"
 	"slices"
 	"time"
@@ -117,8 +117,11 @@ func Run(ctx context.Context, o Options) Result {
 	}
 	defer tree.close()
 	m := machine{tree: tree, bootMAC: facts.CleanMAC(o.BootMAC), custom: o.Custom, programs: o.Programs, device: o.device}
-	if m.device == nil && m.live() {
-		m.device = m.openDevice
+	if m.live() {
+		m.openBMC, m.openTPM = openBMC, openTPM
+		if m.device == nil {
+			m.device = m.openDevice
+		}
 	}
 	for _, done := range collect(ctx, m, picked, o.Deadline) {
 		r.take(done)
@@ -134,7 +137,11 @@ type machine struct {
 	custom   map[string]string // of the caller
 	programs bool              // of another root may be run
 	patience time.Duration     // for one device of a collector that asks many
-	device   func(name string) (device, error)
+
+	// What is asked and not read; nil when this is not the running machine.
+	device  func(name string) (device, error)
+	openBMC func() (bmcLink, error)
+	openTPM func() (io.ReadWriteCloser, error)
 }
 
 // pick gives the collectors to run, and an error for each name that is none.
