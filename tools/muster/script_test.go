@@ -19,6 +19,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"muster/agent/facts"
+	"muster/boot/pin"
 )
 
 func TestMain(m *testing.M) {
@@ -26,7 +27,7 @@ func TestMain(m *testing.M) {
 }
 
 // TestLife runs the life stories: each file under testdata/life is the life of a node, told to the real program over
-// real HTTP.
+// real HTTP and HTTPS.
 func TestLife(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/life",
@@ -50,7 +51,7 @@ func serveCmd(ts *testscript.TestScript, neg bool, args []string) {
 	if addr == "" {
 		addr = "127.0.0.1:0"
 	}
-	all := append([]string{"serve", "--data", ts.MkAbs("data"), "--http", addr, "--tftp", "off"}, args...)
+	all := append([]string{"serve", "--data", ts.MkAbs("data"), "--http", addr, "--https", "127.0.0.1:0", "--tftp", "off"}, args...)
 	cmd := exec.Command(path, all...)
 	cmd.Dir = ts.MkAbs(".")
 	cmd.Env = append(os.Environ(), "TESTSCRIPT_COMMAND=muster")
@@ -66,9 +67,10 @@ func serveCmd(ts *testscript.TestScript, neg bool, args []string) {
 		if token, ok := strings.CutPrefix(lines.Text(), "operator token (shown only now): "); ok {
 			ts.Setenv("OPERATOR", token)
 		}
-		if m := regexp.MustCompile(`serves (http://(\S+)),`).FindStringSubmatch(lines.Text()); m != nil {
+		if m := regexp.MustCompile(`serves (http://(\S+)), agents (\S+),`).FindStringSubmatch(lines.Text()); m != nil {
 			ts.Setenv("URL", m[1])
 			ts.Setenv("ADDR", m[2])
+			ts.Setenv("AGENTS", m[3])
 			ts.Setenv("MUSTER_SERVER", "unix:"+ts.MkAbs("data/muster.sock"))
 			ts.Setenv("SERVE_PID", fmt.Sprint(cmd.Process.Pid))
 			go io.Copy(io.Discard, out)
@@ -181,7 +183,14 @@ func imageCmd(ts *testscript.TestScript, neg bool, _ []string) {
 }
 
 func call(ts *testscript.TestScript, method, path, bearer, contentType string, body []byte) (int, string) {
-	req, err := http.NewRequest(method, ts.Getenv("URL")+path, bytes.NewReader(body))
+	base, client := ts.Getenv("URL"), &http.Client{Timeout: 60 * time.Second}
+	if strings.HasPrefix(path, "/node/") {
+		base = ts.Getenv("AGENTS")
+		conf, err := pin.FileConfig([]byte(ts.ReadFile("data/tls/ca.pem")), "127.0.0.1", pin.Now)
+		ts.Check(err)
+		client.Transport = &http.Transport{TLSClientConfig: conf, DisableKeepAlives: true}
+	}
+	req, err := http.NewRequest(method, base+path, bytes.NewReader(body))
 	ts.Check(err)
 	if bearer != "" {
 		req.Header.Set("Authorization", "Bearer "+bearer)
@@ -189,7 +198,7 @@ func call(ts *testscript.TestScript, method, path, bearer, contentType string, b
 	if contentType != "" {
 		req.Header.Set("Content-Type", contentType)
 	}
-	resp, err := (&http.Client{Timeout: 60 * time.Second}).Do(req)
+	resp, err := client.Do(req)
 	ts.Check(err)
 	defer resp.Body.Close()
 	raw, err := io.ReadAll(resp.Body)
