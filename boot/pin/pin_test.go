@@ -1,6 +1,7 @@
 package pin
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -23,8 +24,10 @@ func ask(t *testing.T, shown tls.Certificate, conf *tls.Config, host string) err
 	if err != nil {
 		t.Fatal(err)
 	}
-	dial := func(network, _ string) (net.Conn, error) { return net.Dial(network, s.Listener.Addr().String()) }
-	c := &http.Client{Transport: &http.Transport{TLSClientConfig: conf, Dial: dial}}
+	dial := func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, network, s.Listener.Addr().String())
+	}
+	c := &http.Client{Transport: &http.Transport{TLSClientConfig: conf, DialContext: dial}}
 	defer c.CloseIdleConnections()
 	resp, err := c.Get("https://" + net.JoinHostPort(host, port) + "/")
 	if err == nil {
