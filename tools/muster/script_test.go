@@ -33,7 +33,7 @@ func TestLife(t *testing.T) {
 		Dir: "testdata/life",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"serve": serveCmd, "kill9": kill9Cmd, "boot": bootCmd, "checkin": checkinCmd, "post": postCmd,
-			"order": orderCmd, "report": reportCmd, "stage": stageCmd, "image": imageCmd,
+			"order": orderCmd, "report": reportCmd, "stage": stageCmd, "image": imageCmd, "agent": agentCmd,
 		},
 	})
 }
@@ -66,6 +66,9 @@ func serveCmd(ts *testscript.TestScript, neg bool, args []string) {
 	for lines.Scan() {
 		if token, ok := strings.CutPrefix(lines.Text(), "operator token (shown only now): "); ok {
 			ts.Setenv("OPERATOR", token)
+		}
+		if _, ca, ok := strings.Cut(lines.Text(), ": "); ok && strings.HasPrefix(lines.Text(), "MUSTER_CA of ") {
+			ts.Setenv("CA", ca)
 		}
 		if m := regexp.MustCompile(`serves (http://(\S+)), agents (\S+),`).FindStringSubmatch(lines.Text()); m != nil {
 			ts.Setenv("URL", m[1])
