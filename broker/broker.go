@@ -110,6 +110,17 @@ func orDefault[T int | time.Duration](v, d T) T {
 	return v
 }
 
+// Tell writes into the journal what concerns the broker itself.
+func (b *Broker) Tell(ctx context.Context, kind, text string) error {
+	err := b.cfg.Store.Update(ctx, func(tx Tx) error {
+		return tx.Append(&Event{Time: b.now(), Kind: kind, Text: text, Who: "broker"})
+	})
+	if err != nil {
+		return fmt.Errorf("write into the journal: %w", err)
+	}
+	return nil
+}
+
 // Run keeps the journal of sightings and the deadlines until ctx ends.
 func (b *Broker) Run(ctx context.Context) error {
 	var wg sync.WaitGroup

@@ -64,22 +64,41 @@ const (
 	warnBefore = 30 * 24 * time.Hour
 )
 
-// keepCertificate shows another certificate when that is due, and warns once a day of one that ends.
+// keepCertificate looks after the certificate until ctx ends.
 func (s *server) keepCertificate(ctx context.Context) error {
 	tick := time.NewTicker(renewEvery)
 	defer tick.Stop()
-	for warned := (time.Time{}); ; {
-		if err := s.cert.Renew(); err != nil {
-			s.log.Error("renew the TLS certificate", "err", err)
-		}
-		if ends := s.cert.Ends(); time.Until(ends) < warnBefore && time.Since(warned) > 24*time.Hour {
-			warned = time.Now()
-			s.log.Warn("the TLS certificate ends", "at", ends, "file", s.cfg.TLSCert)
-		}
+	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+			_ = s.checkCertificate(ctx) // it has told
 		}
+	}
+}
+
+// checkCertificate shows another certificate when that is due, and tells the log and the journal, once a day, of one
+// that ends soon. Its error is always nil: what is wrong with a certificate that is shown stops no server.
+func (s *server) checkCertificate(ctx context.Context) error {
+	if s.cert == nil {
+		return nil
+	}
+	if err := s.cert.Renew(); err != nil {
+		s.tellCertificate(ctx, fmt.Sprintf("the TLS certificate is not renewed: %v", err))
+	}
+	ends := s.cert.Ends()
+	if time.Until(ends) > warnBefore || time.Since(s.warned) < 24*time.Hour {
+		return nil
+	}
+	s.warned = time.Now()
+	s.tellCertificate(ctx, fmt.Sprintf("the TLS certificate %s ends %s: who verifies it with a right clock refuses it then", s.cfg.TLSCert, ends.UTC().Format(time.DateTime)))
+	return nil
+}
+
+func (s *server) tellCertificate(ctx context.Context, text string) {
+	s.log.Warn(text)
+	if err := s.broker.Tell(ctx, broker.EventCertificate, text); err != nil {
+		s.log.Error("tell of the TLS certificate", "err", err)
 	}
 }

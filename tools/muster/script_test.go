@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -20,6 +21,7 @@ import (
 
 	"muster/agent/facts"
 	"muster/boot/pin"
+	"muster/boot/pin/pintest"
 )
 
 func TestMain(m *testing.M) {
@@ -29,13 +31,34 @@ func TestMain(m *testing.M) {
 // TestLife runs the life stories: each file under testdata/life is the life of a node, told to the real program over
 // real HTTP and HTTPS.
 func TestLife(t *testing.T) {
+	operatorChains := chains(t)
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/life",
+		Setup: func(env *testscript.Env) error {
+			for name, content := range operatorChains {
+				if err := os.WriteFile(filepath.Join(env.WorkDir, name), content, 0o600); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"serve": serveCmd, "kill9": kill9Cmd, "boot": bootCmd, "checkin": checkinCmd, "post": postCmd,
 			"order": orderCmd, "report": reportCmd, "stage": stageCmd, "image": imageCmd, "agent": agentCmd,
 		},
 	})
+}
+
+// chains are what an operator's own CA has issued for this host, and its keys: one chain that ends in a year, one under
+// the same CA that ends in ten days, and one under another CA.
+func chains(t *testing.T) map[string][]byte {
+	ca, other := pintest.New(t, "the operator's"), pintest.New(t, "another")
+	soon := func(c *x509.Certificate) { c.NotAfter = time.Now().AddDate(0, 0, 10) }
+	files := map[string][]byte{}
+	files["year.pem"], files["year.key"] = pintest.PEM(t, ca.Leaf(t, nil, "127.0.0.1"))
+	files["soon.pem"], files["soon.key"] = pintest.PEM(t, ca.Leaf(t, soon, "127.0.0.1"))
+	files["other.pem"], files["other.key"] = pintest.PEM(t, other.Leaf(t, nil, "127.0.0.1"))
+	return files
 }
 
 // serve starts muster serve on loopback, without DHCP and TFTP, and waits until it serves.
@@ -189,9 +212,11 @@ func call(ts *testscript.TestScript, method, path, bearer, contentType string, b
 	base, client := ts.Getenv("URL"), &http.Client{Timeout: 60 * time.Second}
 	if strings.HasPrefix(path, "/node/") {
 		base = ts.Getenv("AGENTS")
-		conf, err := pin.FileConfig([]byte(ts.ReadFile("data/tls/ca.pem")), "127.0.0.1", pin.Now)
+	}
+	if strings.HasPrefix(base, "https:") {
+		ca, err := pin.Parse(ts.Getenv("CA"))
 		ts.Check(err)
-		client.Transport = &http.Transport{TLSClientConfig: conf, DisableKeepAlives: true}
+		client.Transport = &http.Transport{TLSClientConfig: ca.Config("127.0.0.1", pin.Now), DisableKeepAlives: true}
 	}
 	req, err := http.NewRequest(method, base+path, bytes.NewReader(body))
 	ts.Check(err)

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/goccy/go-yaml"
 	"github.com/spf13/cobra"
@@ -133,7 +134,7 @@ func serve(ctx context.Context, cfg serveConfig, out, errOut io.Writer) error {
 			log.Error("close", "err", err)
 		}
 	}()
-	for _, open := range []func(context.Context) error{s.openURL, s.openStore, s.openTLS, s.openBroker, s.openBoot, s.openNet, s.openAPI} {
+	for _, open := range []func(context.Context) error{s.openURL, s.openStore, s.openTLS, s.openBroker, s.openBoot, s.openNet, s.openAPI, s.checkCertificate} {
 		if err := open(ctx); err != nil {
 			return err
 		}
@@ -168,6 +169,7 @@ type server struct {
 	httpIn  net.Listener
 	httpsIn net.Listener        // nil: off
 	cert    *broker.Certificate // nil: off
+	warned  time.Time           // of the certificate's end
 	localIn net.Listener
 	handler http.Handler
 }
