@@ -22,6 +22,7 @@ const (
 	EventSighted     = "node.sighted"
 	EventRegistered  = "node.registered"
 	EventFacts       = "node.facts"
+	EventClock       = "node.clock"
 	EventTags        = "node.tags"
 	EventState       = "node.state"
 	EventBound       = "node.bound"
