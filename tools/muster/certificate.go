@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -30,17 +31,21 @@ func (s *server) openTLS(context.Context) (err error) {
 	if err != nil || base.Hostname() == "" {
 		return usageError{fmt.Errorf("--url %q: want http://ADDRESS:PORT", s.url)}
 	}
-	if s.httpsIn, err = net.Listen("tcp", s.cfg.HTTPS); err != nil {
-		return fmt.Errorf("listen for HTTPS: %w", err)
-	}
-	port := s.httpsIn.Addr().(*net.TCPAddr).Port
-	s.agentURL = "https://" + net.JoinHostPort(base.Hostname(), fmt.Sprint(port))
 	if s.cfg.TLSCert != "" {
 		s.cert, err = broker.FileCertificate(s.cfg.TLSCert, s.cfg.TLSKey, base.Hostname())
+	} else {
+		s.cert, err = broker.OwnCertificate(filepath.Join(s.cfg.Data, "tls"), func() []string { return hostNames(base.Hostname()) })
+	}
+	if err != nil {
 		return err
 	}
-	s.cert, err = broker.OwnCertificate(filepath.Join(s.cfg.Data, "tls"), func() []string { return hostNames(base.Hostname()) })
-	return err
+	l, err := net.Listen("tcp", s.cfg.HTTPS)
+	if err != nil {
+		return fmt.Errorf("listen for HTTPS: %w", err)
+	}
+	s.httpsIn = tls.NewListener(l, s.cert.Config())
+	s.agentURL = "https://" + net.JoinHostPort(base.Hostname(), fmt.Sprint(l.Addr().(*net.TCPAddr).Port))
+	return nil
 }
 
 // hostNames are all the names and addresses by which this host may be called.

@@ -167,7 +167,7 @@ type server struct {
 	tftp    *tftp.Server
 	tftpIn  *net.UDPConn
 	httpIn  net.Listener
-	httpsIn net.Listener        // nil: off
+	httpsIn net.Listener        // of TLS; nil: off
 	cert    *broker.Certificate // nil: off
 	warned  time.Time           // of the certificate's end
 	localIn net.Listener
@@ -391,13 +391,7 @@ func (s *server) serveHTTP(ctx context.Context, l net.Listener, conn func(contex
 		ErrorLog:    slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
 	stopped := context.AfterFunc(ctx, func() { h.Close() })
 	defer stopped()
-	var err error
-	if l == s.httpsIn {
-		h.TLSConfig = s.cert.Config()
-		err = h.ServeTLS(l, "", "")
-	} else {
-		err = h.Serve(l)
-	}
+	err := h.Serve(l)
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
