@@ -27,7 +27,7 @@ type Agent struct {
 	Root    string    // where /proc, /sys and /dev are; "" is "/"
 	Memory  string    // a file that remembers what a restarted agent must know; "" is none
 	Console *Console
-	HTTP    *http.Client // if nil, one of NewHTTP
+	HTTP    *http.Client // if nil, one that trusts as Args say
 
 	// Effects. Those that may be nil say so.
 	Drivers  func(ctx context.Context) error                        // load drivers until the hardware is quiet; may be nil
@@ -91,26 +91,26 @@ func (a *Agent) start() {
 	if a.Root == "" {
 		a.Root = "/"
 	}
-	if a.HTTP == nil {
-		a.HTTP = NewHTTP()
-	}
 	if a.Stall == 0 {
 		a.Stall = 10 * time.Minute
 	}
 	a.recall()
 	a.raiseClock()
-	a.broker = &broker{base: a.Args.Server, key: a.Key, http: a.HTTP, now: a.Now}
 }
 
 // needServer stays here, saying why, while there is no broker to talk to.
 func (a *Agent) needServer(ctx context.Context) error {
 	err := a.Args.check()
+	if err == nil {
+		err = a.secure()
+	}
 	for err != nil {
 		a.Console.Printf("%v; this boot can not go on, waiting", err)
 		if err := sleep(ctx, time.Minute); err != nil {
 			return err
 		}
 	}
+	a.broker = &broker{base: a.Args.Server, key: a.Key, http: a.HTTP, now: a.Now}
 	return nil
 }
 

@@ -17,6 +17,7 @@ import (
 // Args are the kernel arguments of the discovery ramdisk (package kargs lists them).
 type Args struct {
 	Server    string            // muster.server, without a slash at the end
+	CA        string            // muster.ca: package boot/pin
 	Token     string            // muster.token
 	BootMAC   string            // muster.mac, else BOOTIF; lower case with colons, "" when there is none
 	Custom    map[string]string // muster.fact.NAME
@@ -49,6 +50,7 @@ func ReadArgs(root string) (Args, error) {
 func ParseArgs(l kargs.Line) Args {
 	a := Args{
 		Server:   strings.TrimRight(l.Get("muster.server"), "/"),
+		CA:       l.Get("muster.ca"),
 		Token:    l.Get("muster.token"),
 		BootMAC:  bootMAC(l),
 		Custom:   map[string]string{},
@@ -98,7 +100,7 @@ func (a Args) check() error {
 		return fmt.Errorf("read muster.server=%q: %w", a.Server, err)
 	}
 	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
-		return fmt.Errorf("muster.server=%q is no URL like http://192.0.2.10:8080", a.Server)
+		return fmt.Errorf("muster.server=%q is no URL like https://192.0.2.10:8443", a.Server)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -40,13 +41,14 @@ func NewKey() string {
 	return hex.EncodeToString(b[:])
 }
 
-// NewHTTP is a client for brokers: no proxy, no redirects (a boot key goes to the broker that the kernel line names
-// and nowhere else), no transparent decompression.
-func NewHTTP() *http.Client {
+// newHTTP is a client for brokers: no proxy, no redirects (a boot key goes to the broker that the kernel line names
+// and nowhere else), no transparent decompression. trusted says which brokers are believed over https.
+func newHTTP(trusted *tls.Config) *http.Client {
 	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}
 	return &http.Client{
 		Transport: &http.Transport{
 			DialContext:           dialer.DialContext,
+			TLSClientConfig:       trusted,
 			TLSHandshakeTimeout:   10 * time.Second,
 			ResponseHeaderTimeout: pollTimeout,
 			IdleConnTimeout:       90 * time.Second,

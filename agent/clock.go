@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"crypto/x509"
 	"net/http"
 	"time"
 )
@@ -9,8 +10,7 @@ import (
 // certificate or a log line does not care.
 const maxSkew = 60 * time.Second
 
-// raiseClock sets a clock that is before the build of this program to that time, as an empty battery leaves it; TLS
-// would refuse every certificate otherwise.
+// raiseClock sets a clock that is before the build of this program to that time, as an empty battery leaves it.
 func (a *Agent) raiseClock() {
 	if a.SetClock == nil || a.Built.IsZero() || !a.Now().Before(a.Built) {
 		return
@@ -47,4 +47,22 @@ func (a *Agent) compareClock(answered http.Header, sent, got time.Time) bool {
 	}
 	a.Console.Printf("the clock was %s off; set to the broker's", seconds(skew.Abs()))
 	return true
+}
+
+// judgeAt is the time at which a broker's certificate is judged. A machine's clock may be off by decades in either
+// direction, and the broker, which could tell by how much, is only believed after this. So a clock outside the days of
+// the certificate counts as the nearest of them: who can show a certificate under the pinned CA is the broker, if not
+// today's. One thing is certain: what ended before this agent was built is over.
+func (a *Agent) judgeAt(leaf *x509.Certificate) time.Time {
+	now := a.Now()
+	if now.Before(a.Built) {
+		now = a.Built
+	}
+	switch {
+	case now.Before(leaf.NotBefore):
+		return leaf.NotBefore
+	case now.After(leaf.NotAfter) && leaf.NotAfter.After(a.Built):
+		return leaf.NotAfter
+	}
+	return now
 }

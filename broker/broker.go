@@ -8,6 +8,7 @@ package broker
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -18,20 +19,23 @@ import (
 
 	"muster/boot"
 	"muster/boot/kargs"
+	"muster/boot/pin"
 	"muster/broker/rule"
 	"muster/broker/task"
 )
 
 // Config says what a Broker works with.
 type Config struct {
-	Store   Store
-	Key     Key
-	BaseURL string           // as machines reach it
-	Kernel  string           // file name of the discovery kernel; if empty, vmlinuz
-	Ramdisk []string         // file names of the ramdisk; if empty, ramdisk.cpio.gz
-	Args    kargs.Line       // more kernel arguments for the ramdisk, e.g. console=ttyS0
-	Now     func() time.Time // if nil, time.Now
-	Log     *slog.Logger     // if nil, slog.Default
+	Store    Store
+	Key      Key
+	BaseURL  string            // as boot loaders reach it, over plain HTTP
+	AgentURL string            // as agents and installed systems reach it; if empty, BaseURL
+	CA       *x509.Certificate // what agents are told to trust; if nil, AgentURL is plain HTTP
+	Kernel   string            // file name of the discovery kernel; if empty, vmlinuz
+	Ramdisk  []string          // file names of the ramdisk; if empty, ramdisk.cpio.gz
+	Args     kargs.Line        // more kernel arguments for the ramdisk, e.g. console=ttyS0
+	Now      func() time.Time  // if nil, time.Now
+	Log      *slog.Logger      // if nil, slog.Default
 
 	// Strangers is the most machines kept that were seen booting and never checked in; if 0, 1000.
 	Strangers int
@@ -62,6 +66,9 @@ func New(ctx context.Context, cfg Config) (*Broker, error) {
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
+	}
+	if cfg.AgentURL == "" {
+		cfg.AgentURL = cfg.BaseURL
 	}
 	if cfg.Kernel == "" {
 		cfg.Kernel = "vmlinuz"
@@ -101,6 +108,17 @@ func orDefault[T int | time.Duration](v, d T) T {
 		return d
 	}
 	return v
+}
+
+// Tell writes into the journal what concerns the broker itself.
+func (b *Broker) Tell(ctx context.Context, kind, text string) error {
+	err := b.cfg.Store.Update(ctx, func(tx Tx) error {
+		return tx.Append(&Event{Time: b.now(), Kind: kind, Text: text, Who: "broker"})
+	})
+	if err != nil {
+		return fmt.Errorf("write into the journal: %w", err)
+	}
+	return nil
 }
 
 // Run keeps the journal of sightings and the deadlines until ctx ends.
@@ -212,10 +230,12 @@ func (b *Broker) step(n *Node) boot.Step {
 	s := boot.Step{Kind: d.Step, Because: n.Title() + ": " + d.Because}
 	if d.Step == boot.StepRamdisk {
 		s.Kernel, s.Initrds = b.cfg.Kernel, b.cfg.Ramdisk
-		s.Args = append(kargs.Line{
-			kargs.Set("muster.server", b.cfg.BaseURL),
-			kargs.Set("muster.token", b.cfg.Key.token(scopeBoot, n.ID, n.Boot.Seq)),
-		}, b.cfg.Args...)
+		s.Args = kargs.Line{kargs.Set("muster.server", b.cfg.AgentURL)}
+		if b.cfg.CA != nil {
+			s.Args = append(s.Args, kargs.Set("muster.ca", pin.Of(b.cfg.CA).String()))
+		}
+		s.Args = append(s.Args, kargs.Set("muster.token", b.cfg.Key.token(scopeBoot, n.ID, n.Boot.Seq)))
+		s.Args = append(s.Args, b.cfg.Args...)
 	}
 	return s
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -49,6 +50,7 @@ func (b *Broker) CheckIn(ctx context.Context, key string, in *facts.CheckIn) (*f
 		if err != nil {
 			return nil, err
 		}
+		events = append(events, skew(n, in.State)...)
 		more, err := b.settle(tx, n, fresh)
 		if err != nil {
 			return nil, err
@@ -84,7 +86,7 @@ func (b *Broker) admit(tx Tx, key, token string) (n *Node, fresh bool, err error
 	if seq != n.Boot.Seq {
 		return nil, false, errDenied // traded before, by another key
 	}
-	n.Boot.Traded, n.Boot.Seq, n.Boot.KeyHash = seq, seq+1, hash
+	n.Boot.Traded, n.Boot.Seq, n.Boot.KeyHash, n.Boot.SkewMS = seq, seq+1, hash, 0
 	return n, true, nil
 }
 
@@ -126,6 +128,30 @@ func (b *Broker) learn(tx Tx, n *Node, in *facts.CheckIn, o outcome) (events []E
 	events = append(events, e)
 	err = b.retag(tx, n, &events)
 	return events, false, err
+}
+
+// maxSkew is what two clocks may differ by without a word; the agent leaves as much alone.
+const maxSkew = time.Minute
+
+// skew tells once a boot of a clock that was far off. The agent sets the running clock and leaves the battery clock
+// alone: what runs on the machine after it has the wrong time again.
+func skew(n *Node, s *facts.State) []Event {
+	if s == nil || s.ClockSkewMS == nil || n.Boot.SkewMS != 0 {
+		return nil
+	}
+	ms, way := *s.ClockSkewMS, "ahead"
+	if ms < 0 {
+		ms, way = -max(ms, -math.MaxInt64), "behind"
+	}
+	if ms < maxSkew.Milliseconds() {
+		return nil
+	}
+	n.Boot.SkewMS = *s.ClockSkewMS
+	text := fmt.Sprintf("the machine's clock was %d s %s", ms/1000, way)
+	if day := (24 * time.Hour).Milliseconds(); ms >= 2*day {
+		text = fmt.Sprintf("the machine's clock was %d days %s", ms/day, way)
+	}
+	return []Event{{Kind: EventClock, Who: "agent", Text: text}}
 }
 
 func collectors(errs []facts.ProbeError) string {

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"strings"
@@ -190,7 +191,7 @@ func (b *Broker) render(n *Node) (facts.Order, error) {
 	if n.Stage < len(t.Stages) {
 		next = t.Stages[n.Stage].Name
 	}
-	files, err := t.RenderFiles(task.Values{Server: b.cfg.BaseURL, Node: n.ID, Hostname: name, Stage: next,
+	files, err := t.RenderFiles(task.Values{Server: b.cfg.AgentURL, CA: b.caPEM(), Node: n.ID, Hostname: name, Stage: next,
 		Token: b.cfg.Key.token(scopeStage, n.ID, n.InstallSeq)})
 	if err != nil {
 		return o, err
@@ -198,6 +199,14 @@ func (b *Broker) render(n *Node) (facts.Order, error) {
 	o.Image = &facts.WriteImage{Path: "/node/v1/image/" + r.SHA256, Compression: r.Compression, SizeBytes: r.SizeBytes,
 		SHA256: r.SHA256, RawBytes: r.RawBytes, Disk: *n.Order.Target, Wipe: n.Order.Wipe, Files: files}
 	return o, nil
+}
+
+// caPEM is what the installed system verifies the broker by.
+func (b *Broker) caPEM() string {
+	if b.cfg.CA == nil {
+		return ""
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: b.cfg.CA.Raw}))
 }
 
 // Image says which image the agent with that key may read now: that of its order.

@@ -79,7 +79,8 @@ type BootKeys struct {
 	EFI     bool   `json:"efi,omitempty"`
 	Addr    string `json:"addr,omitempty"`
 	Version string `json:"agent_version,omitempty"`
-	UpMS    int64  `json:"up_ms,omitempty"` // kernel start to facts accepted
+	UpMS    int64  `json:"up_ms,omitempty"`   // kernel start to facts accepted
+	SkewMS  int64  `json:"skew_ms,omitempty"` // what its clock was ahead of the broker's, where that was told
 }
 
 // OrderRef is the order that the agent has, or has carried out; the order itself is rendered when it is asked for.

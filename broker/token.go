@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"strconv"
@@ -20,7 +21,7 @@ type Key [32]byte
 // refused: a server that started with a broken key would hand out tokens anybody can make.
 func LoadKey(path string) (Key, error) {
 	var k Key
-	st, err := os.Stat(path)
+	b, err := readSecret(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		if _, err := rand.Read(k[:]); err != nil {
 			return k, fmt.Errorf("make server key: %w", err)
@@ -30,18 +31,31 @@ func LoadKey(path string) (Key, error) {
 	if err != nil {
 		return k, fmt.Errorf("read server key: %w", err)
 	}
-	if st.Mode().Perm()&0o077 != 0 {
-		return k, fmt.Errorf("server key %s may be read by others: chmod 600 it", path)
-	}
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return k, fmt.Errorf("read server key: %w", err)
-	}
 	if len(b) != len(k) {
 		return k, fmt.Errorf("server key %s has %d bytes, not %d: restore it, or remove it to make a new one (tokens under way end)", path, len(b), len(k))
 	}
 	return Key(b), nil
 }
+
+// readSecret reads a file that nobody else may read.
+func readSecret(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if st.Mode().Perm()&0o077 != 0 {
+		return nil, fmt.Errorf("%s may be read by others: chmod 600 it", path)
+	}
+	return io.ReadAll(io.LimitReader(f, maxSecret))
+}
+
+// maxSecret bounds what is read of a secret file; PEM keys have some KiB.
+const maxSecret = 1 << 20
 
 // writeNew writes a secret file that is whole or not there after a power cut.
 func writeNew(path string, b []byte) error {

@@ -3,7 +3,9 @@
 //
 // The arguments of the discovery ramdisk:
 //
-//	muster.server=URL       base URL of the broker, e.g. http://192.0.2.10:8080
+//	muster.server=URL       base URL of the broker for agents, e.g. https://192.0.2.10:8443
+//	muster.ca=PIN           with https: the only CA to trust, by the SHA-256 of its public key in hex (package boot/pin);
+//	                        without it the ramdisk must hold /etc/muster/ca.pem
 //	muster.token=TOKEN      one-time token of this boot, traded for the boot key at the first check-in
 //	muster.fact.NAME=VALUE  a custom fact; NAME is [a-z][a-z0-9_]{0,62}, VALUE at most 1 KiB
 //	muster.mac=MAC          the NIC that booted, put by the broker

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -30,7 +31,9 @@ type Config struct {
 	// TokenHash is the sha256, in hexadecimal, of the operators' token. Callers on the local socket need none.
 	TokenHash string
 	BaseURL   string
-	Log       *slog.Logger // if nil, slog.Default
+	// PlainSecrets lets agents' keys and operators' tokens come over plain HTTP, where everybody on the way reads them.
+	PlainSecrets bool
+	Log          *slog.Logger // if nil, slog.Default
 }
 
 type server struct {
@@ -48,9 +51,11 @@ func New(cfg Config) (http.Handler, error) {
 	s := &server{cfg}
 	r := mux.NewRouter().SkipClean(true)
 	r.HandleFunc("/healthz", s.handle(s.health)).Methods(http.MethodGet)
-	s.nodeRoutes(r.PathPrefix("/node/v1").Subrouter())
+	nodes := r.PathPrefix("/node/v1").Subrouter()
+	nodes.Use(s.sealed(func(*http.Request) bool { return false }))
+	s.nodeRoutes(nodes)
 	operators := r.NewRoute().Subrouter()
-	operators.Use(s.operatorsOnly)
+	operators.Use(s.sealed(fromLoopback), s.operatorsOnly)
 	s.operatorRoutes(operators)
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		if s.Boot != nil && boot.Handles(req.URL.Path) {
@@ -71,6 +76,26 @@ type localKey struct{}
 // LocalContext is a http.Server's ConnContext for the local socket: its file mode says who may call.
 func LocalContext(ctx context.Context, _ net.Conn) context.Context {
 	return context.WithValue(ctx, localKey{}, true)
+}
+
+// sealed refuses what came in clear, unless it crossed no wire: on the local socket, or as safe says. The answer is the
+// same whoever calls, and whatever for. What was in the request is known to the network by now; that it is not answered
+// makes somebody notice.
+func (s *server) sealed(safe func(*http.Request) bool) mux.MiddlewareFunc {
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.TLS == nil && r.Context().Value(localKey{}) == nil && !s.PlainSecrets && !safe(r) {
+				problem(w, http.StatusForbidden, "this is answered over https only: what comes in clear can be read on the way")
+				return
+			}
+			next.ServeHTTP(w, r)
+		})
+	}
+}
+
+func fromLoopback(r *http.Request) bool {
+	a, err := netip.ParseAddrPort(r.RemoteAddr)
+	return err == nil && a.Addr().Unmap().IsLoopback()
 }
 
 // operatorsOnly lets in callers of the local socket and those who show the operators' token.

@@ -30,15 +30,17 @@ import (
 
 const operatorToken = "operator-token-0123456789abcdef"
 
-// rig is a whole broker over HTTP on a data directory of its own.
+// rig is a whole broker over HTTPS on a data directory of its own.
 type rig struct {
-	dir    string
-	url    string
-	broker *broker.Broker
-	log    *bytes.Buffer
+	dir     string
+	url     string
+	http    *http.Client
+	handler http.Handler
+	broker  *broker.Broker
+	log     *bytes.Buffer
 }
 
-func newRig(t *testing.T) *rig {
+func newRig(t *testing.T, change ...func(*api.Config)) *rig {
 	t.Helper()
 	r := &rig{dir: t.TempDir(), log: &bytes.Buffer{}}
 	log := slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -60,13 +62,17 @@ func newRig(t *testing.T) *rig {
 		t.Fatal(err)
 	}
 	sum := sha256.Sum256([]byte(operatorToken))
-	h, err := api.New(api.Config{Broker: r.broker, Images: images, Boot: boots, TokenHash: hex.EncodeToString(sum[:]), BaseURL: base, Log: log})
+	cfg := api.Config{Broker: r.broker, Images: images, Boot: boots, TokenHash: hex.EncodeToString(sum[:]), BaseURL: base, Log: log}
+	for _, f := range change {
+		f(&cfg)
+	}
+	h, err := api.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := httptest.NewServer(h)
+	srv := httptest.NewTLSServer(h)
 	t.Cleanup(srv.Close)
-	r.url = srv.URL
+	r.url, r.http, r.handler = srv.URL, srv.Client(), h
 	return r
 }
 
@@ -89,7 +95,7 @@ func (r *rig) call(t *testing.T, method, path, token, typ, body string) answer {
 	if typ != "" {
 		req.Header.Set("Content-Type", typ)
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := r.http.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -378,7 +384,7 @@ func TestTheLocalSocketNeedsNoToken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for want, ctx := range map[int]context.Context{401: t.Context(), 200: api.LocalContext(t.Context(), nil)} {
+	for want, ctx := range map[int]context.Context{403: t.Context(), 200: api.LocalContext(t.Context(), nil)} {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest("GET", "/api/v1/nodes", nil).WithContext(ctx))
 		if w.Code != want {

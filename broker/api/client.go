@@ -3,14 +3,18 @@ package api
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
+	"os"
 	"strings"
 
+	"muster/boot/pin"
 	"muster/broker"
 )
 
@@ -21,8 +25,10 @@ type Client struct {
 	http  *http.Client
 }
 
-// NewClient makes a client for http://HOST:PORT with an operator's token, or for unix:PATH, where none is needed.
-func NewClient(server, token string) (*Client, error) {
+// NewClient makes a client for https://HOST:PORT with an operator's token, or for unix:PATH, where none is needed. ca is
+// the CA to trust, a pin (package pin) or the name of a PEM file; if empty, the system's. Over plain http a token is
+// sent to this host only.
+func NewClient(server, token, ca string) (*Client, error) {
 	if path, ok := strings.CutPrefix(server, "unix:"); ok {
 		dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", path)
@@ -30,10 +36,43 @@ func NewClient(server, token string) (*Client, error) {
 		return &Client{"http://muster", token, &http.Client{Transport: &http.Transport{DialContext: dial}}}, nil
 	}
 	u, err := url.Parse(server)
-	if err != nil || u.Host == "" {
-		return nil, fmt.Errorf("server %q: want http://HOST:PORT or unix:PATH", server)
+	switch {
+	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
+		return nil, fmt.Errorf("server %q: want https://HOST:PORT or unix:PATH", server)
+	case u.Scheme == "http" && token != "" && !loopback(u.Hostname()):
+		return nil, fmt.Errorf("server %s: the operator's token would travel in clear: call https://, or its socket on the server itself", server)
 	}
-	return &Client{strings.TrimRight(server, "/"), token, http.DefaultClient}, nil
+	trusted, err := trust(ca, u.Hostname())
+	if err != nil {
+		return nil, err
+	}
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.TLSClientConfig = trusted
+	return &Client{strings.TrimRight(server, "/"), token, &http.Client{Transport: t}}, nil
+}
+
+func loopback(host string) bool {
+	a, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && a.IsLoopback()
+}
+
+// trust is nil, for the system's CAs, when no other is named.
+func trust(ca, host string) (*tls.Config, error) {
+	if ca == "" {
+		return nil, nil
+	}
+	if p, err := pin.Parse(ca); err == nil {
+		return p.Config(host, pin.Now), nil
+	}
+	pem, err := os.ReadFile(ca)
+	if err != nil {
+		return nil, fmt.Errorf("CA %q is neither a pin of 64 hexadecimal digits nor a file: %w", ca, err)
+	}
+	c, err := pin.FileConfig(pem, host, pin.Now)
+	if err != nil {
+		return nil, fmt.Errorf("read CA %s: %w", ca, err)
+	}
+	return c, nil
 }
 
 // Do sends a request and decodes the JSON answer into out, when out is not nil.

@@ -60,7 +60,8 @@ func (d *Duration) UnmarshalYAML(b []byte) error {
 // MarshalJSON writes 30m0s.
 func (d Duration) MarshalJSON() ([]byte, error) { return json.Marshal(time.Duration(d).String()) }
 
-// A File of the installed system: rendered from a template of the task, or a symbolic link.
+// A File of the installed system: rendered from a template of the task, or a symbolic link. A template that renders to
+// nothing makes no file.
 type File struct {
 	Path     string `yaml:"path" json:"path"`
 	Mode     uint32 `yaml:"mode" json:"mode"`
@@ -70,7 +71,8 @@ type File struct {
 
 // Values are what a template may use. One that holds a quote, a blank or a control character is refused.
 type Values struct {
-	Server   string // base URL of the broker
+	Server   string // base URL of the broker for agents
+	CA       string // certificate in PEM by which an https Server is verified, or ""
 	Node     string // id
 	Hostname string // fully qualified, or the node's id
 	Token    string // one-time, ends the stage it was made for
@@ -86,11 +88,17 @@ func (v Values) Short() string {
 // plain is text that no shell, unit file or hosts file reads as more than a word.
 var plain = regexp.MustCompile(`^[A-Za-z0-9._:/\[\]-]*$`)
 
+// armour is one certificate in PEM (RFC 7468), or nothing.
+var armour = regexp.MustCompile(`^(-----BEGIN CERTIFICATE-----\n([A-Za-z0-9+/=]+\n)+-----END CERTIFICATE-----\n)?$`)
+
 func (v Values) check() error {
 	for name, value := range map[string]string{"server": v.Server, "node": v.Node, "hostname": v.Hostname, "token": v.Token, "stage": v.Stage} {
 		if !plain.MatchString(value) {
 			return fmt.Errorf("%s %q can not stand in a file of the installed system", name, value)
 		}
+	}
+	if !armour.MatchString(v.CA) {
+		return fmt.Errorf("ca %.40q is no certificate in PEM", v.CA)
 	}
 	return nil
 }
@@ -183,6 +191,9 @@ func (t *Task) RenderFiles(v Values) ([]facts.File, error) {
 			text, err := t.render(f.Template, v)
 			if err != nil {
 				return nil, fmt.Errorf("task %s: render %s: %w", t.Name, f.Path, err)
+			}
+			if text == "" {
+				continue
 			}
 			out.Content = text
 		}

@@ -3,8 +3,12 @@ package task
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -17,8 +21,11 @@ import (
 	"testing/fstest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"muster/agent/facts"
 	"muster/boot"
+	"muster/boot/pin/pintest"
 )
 
 func shippedTask(t *testing.T, name string) *Task {
@@ -109,10 +116,6 @@ type call struct {
 
 // TestFirstBootScript runs the script as it stands, against a server that gives these answers in a row.
 func TestFirstBootScript(t *testing.T) {
-	curl, err := exec.LookPath("curl")
-	if err != nil {
-		t.Skip("curl is not installed")
-	}
 	for _, tt := range []struct {
 		name    string
 		answers []int
@@ -138,34 +141,9 @@ func TestFirstBootScript(t *testing.T) {
 			}))
 			defer srv.Close()
 			const secret = "node1.1.canary0123456789"
-			dir := t.TempDir()
-			token := filepath.Join(dir, "token")
-			script := file(t, Values{Server: srv.URL, Node: "node1", Hostname: "node1", Token: secret, Stage: "first-boot"}, "/usr/local/sbin/muster-first-boot").Content
-			if !strings.Contains(script, "token=/etc/muster/token\n") {
-				t.Fatal("the script does not name its token where this test puts another")
-			}
-			put(t, token, 0o600, secret+"\n")
-			put(t, filepath.Join(dir, "script"), 0o755, strings.Replace(script, "token=/etc/muster/token\n", "token="+token+"\n", 1))
-			// Every program that the script starts is written down with its arguments; sleep takes no time.
-			put(t, filepath.Join(dir, "bin", "curl"), 0o755, fmt.Sprintf("#!/bin/sh\necho \"curl $*\" >>%s/args\nexec %s \"$@\"\n", dir, curl))
-			put(t, filepath.Join(dir, "bin", "sleep"), 0o755, fmt.Sprintf("#!/bin/sh\necho \"sleep $*\" >>%s/args\n", dir))
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-			defer cancel()
-			cmd := exec.CommandContext(ctx, "sh", filepath.Join(dir, "script"))
-			cmd.Env = []string{"PATH=" + filepath.Join(dir, "bin") + ":/usr/bin:/bin:/usr/sbin:/sbin", "http_proxy="}
-			out, err := cmd.CombinedOutput()
-			if err != nil {
-				t.Fatalf("the script: %v\n%s", err, out)
-			}
-			args, err := os.ReadFile(filepath.Join(dir, "args"))
-			if err != nil {
-				t.Fatal(err)
-			}
+			args, out := firstBoot(t, "", Values{Server: srv.URL, Node: "node1", Hostname: "node1", Token: secret, Stage: "first-boot"})
 			if bytes.Contains(args, []byte(secret)) || bytes.Contains(out, []byte(secret)) {
 				t.Errorf("the token is seen in arguments or output:\n%s%s", args, out)
-			}
-			if _, err := os.Stat(token); !errors.Is(err, os.ErrNotExist) {
-				t.Errorf("the token is still there: %v", err)
 			}
 			if len(calls) != len(tt.answers) {
 				t.Fatalf("%d calls; want %d\n%s", len(calls), len(tt.answers), out)
@@ -180,6 +158,87 @@ func TestFirstBootScript(t *testing.T) {
 				t.Errorf("%d pauses between %d calls", n, len(calls))
 			}
 		})
+	}
+}
+
+// firstBoot runs the script as it stands until it ends, with files of its own, and gives what it ran and said. Every
+// program that it starts is written down with its arguments; sleep takes no time; curl gets one more option.
+func firstBoot(t *testing.T, option string, v Values) (args, out []byte) {
+	t.Helper()
+	curl, err := exec.LookPath("curl")
+	if err != nil {
+		t.Skip("curl is not installed")
+	}
+	dir := t.TempDir()
+	token, script := filepath.Join(dir, "etc/muster/token"), file(t, v, "/usr/local/sbin/muster-first-boot").Content
+	if !strings.Contains(script, "token=/etc/muster/token\n") || strings.Contains(script, "ca=/etc/muster/ca.pem\n") != (v.CA != "") {
+		t.Fatalf("the script does not name its files where this test puts others:\n%s", script)
+	}
+	put(t, token, 0o600, v.Token+"\n")
+	if v.CA != "" {
+		put(t, filepath.Join(dir, "etc/muster/ca.pem"), 0o644, file(t, v, "/etc/muster/ca.pem").Content)
+	}
+	put(t, filepath.Join(dir, "script"), 0o755, strings.ReplaceAll(script, "=/etc/muster/", "="+dir+"/etc/muster/"))
+	put(t, filepath.Join(dir, "bin", "curl"), 0o755, fmt.Sprintf("#!/bin/sh\necho \"curl $*\" >>%s/args\nexec %s %s \"$@\"\n", dir, curl, option))
+	put(t, filepath.Join(dir, "bin", "sleep"), 0o755, fmt.Sprintf("#!/bin/sh\necho \"sleep $*\" >>%s/args\n", dir))
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "sh", filepath.Join(dir, "script"))
+	cmd.Env = []string{"PATH=" + filepath.Join(dir, "bin") + ":/usr/bin:/bin:/usr/sbin:/sbin", "http_proxy="}
+	if out, err = cmd.CombinedOutput(); err != nil {
+		t.Fatalf("the script: %v\n%s", err, out)
+	}
+	if args, err = os.ReadFile(filepath.Join(dir, "args")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(token); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the token is still there: %v", err)
+	}
+	return args, out
+}
+
+// TestT13FirstBootVerifiesTheBroker: real curl believes the CA that was put beside the script and no other, not even
+// those of the system, and tells others nothing. The first two to answer are others.
+func TestT13FirstBootVerifiesTheBroker(t *testing.T) {
+	ours, theirs := pintest.New(t, "ours"), pintest.New(t, "theirs")
+	shown := []tls.Certificate{theirs.Leaf(t, nil, "127.0.0.1"), ours.Leaf(t, nil, "127.0.0.2"), ours.Leaf(t, nil, "127.0.0.1")}
+	var mu sync.Mutex
+	var told []int // by how many handshakes there were before
+	hands := 0
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		told = append(told, hands)
+		w.WriteHeader(http.StatusNoContent)
+	}))
+	srv.TLS = &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		hands++
+		return &tls.Config{Certificates: []tls.Certificate{shown[min(hands, len(shown))-1]}}, nil
+	}}
+	srv.Config.ErrorLog = log.New(io.Discard, "", 0)
+	srv.StartTLS()
+	defer srv.Close()
+	ca := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ours.Cert.Raw}))
+	_, out := firstBoot(t, "-v", Values{Server: srv.URL, CA: ca, Node: "node1", Hostname: "node1", Token: "node1.1.00", Stage: "first-boot"})
+	if diff := cmp.Diff([]int{3}, told); diff != "" {
+		t.Errorf("the call came through after these handshakes (-want +got):\n%s\n%s", diff, out)
+	}
+	for _, want := range []string{"self-signed certificate in certificate chain", "no alternative certificate subject name matches target", "CApath: /dev/null", "first-boot is done"} {
+		if !bytes.Contains(out, []byte(want)) {
+			t.Errorf("the script did not say %q:\n%s", want, out)
+		}
+	}
+}
+
+func TestNoCANoFile(t *testing.T) {
+	files, err := shippedTask(t, "image").RenderFiles(valueSets[0].values)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if i := slices.IndexFunc(files, func(f facts.File) bool { return f.Path == "/etc/muster/ca.pem" }); i >= 0 {
+		t.Errorf("without a CA there is %+v", files[i])
 	}
 }
 

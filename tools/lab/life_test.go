@@ -288,7 +288,7 @@ func TestLabBrokerKilled(t *testing.T) {
 }
 
 // A disk that holds partitions is not touched unless the policy says so. A second machine in the rack at the same
-// time has no disk, and is known all the same.
+// time has no disk and a clock of 2099, and is known all the same: its certificates are judged by the right time (F44).
 func TestLabDiskWithDataIsKept(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "used.raw")
 	if err := os.WriteFile(path, usedDisk(), 0o600); err != nil {
@@ -300,7 +300,7 @@ func TestLabDiskWithDataIsKept(t *testing.T) {
 	s := labStage(t, BIOS, Policies, DiskConfig{Path: path, Serial: "USED1"})
 	t.Parallel()
 	ctx := deadline(t)
-	second, err := s.rack.Machine(MachineConfig{Name: "second", MemoryMiB: 512})
+	second, err := s.rack.Machine(MachineConfig{Name: "second", MemoryMiB: 512, Extra: []string{"-rtc", "base=2099-01-01T00:00:00"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -329,6 +329,9 @@ func TestLabDiskWithDataIsKept(t *testing.T) {
 	}
 	if _, err := other.Until(ctx, "the second machine's facts", Kind(broker.EventRegistered, "0 disks")); err != nil {
 		t.Error(err)
+	}
+	if e, err := other.Until(ctx, "word of its clock", Kind(broker.EventClock, "")); err != nil || !regexp.MustCompile(`\d{5} days ahead`).MatchString(e.Text) {
+		t.Errorf("its clock of 2099: %v, %q", err, e.Text)
 	}
 }
 

@@ -42,7 +42,7 @@ func (r *Rack) Serve(c ServerConfig) (*Server, error) {
 	}
 	c.Program = program
 	s := &Server{rack: r, config: c, data: filepath.Join(r.Dir(), "data")}
-	if s.Client, err = api.NewClient("unix:"+s.Socket(), ""); err != nil {
+	if s.Client, err = api.NewClient("unix:"+s.Socket(), "", ""); err != nil {
 		return nil, err
 	}
 	return s, s.Start()

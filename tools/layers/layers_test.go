@@ -18,17 +18,17 @@ import (
 // A package that stands in no row may import nothing of ours.
 const law = `
 agent/facts                                                    < agent/probe
-agent/facts, agent/probe, boot/kargs                           < agent
+agent/facts, agent/probe, boot/kargs, boot/pin                 < agent
 agent, agent/facts, agent/probe, boot/kargs                    < agent/cmd/muster-agent
 boot/kargs                                                     < boot
 boot                                                           < boot/dhcp, boot/tftp
 agent/facts, broker/rule, boot                                 < broker/task, broker/repo
-agent/facts, boot, boot/kargs, broker/rule, broker/task        < broker
+agent/facts, boot, boot/kargs, boot/pin, broker/rule, broker/task < broker
 agent/facts, broker                                            < broker/store, broker/store/storetest
 broker/store/storetest                                         < broker/store
-agent/facts, boot, broker, broker/repo                         < broker/api, broker/web
+agent/facts, boot, boot/pin, broker, broker/repo               < broker/api, broker/web
 boot, broker, broker/api                                       < tools/lab
-agent/facts, boot, boot/dhcp, boot/kargs, boot/tftp, broker, broker/api, broker/repo, broker/store, initramfs, tools/lab < tools/muster
+agent/facts, boot, boot/dhcp, boot/kargs, boot/pin, boot/tftp, broker, broker/api, broker/repo, broker/store, initramfs, tools/lab < tools/muster
 `
 
 // owners says who alone imports a library: its types stay behind that package's own.
@@ -135,6 +135,7 @@ func TestNoServerInTheAgentAndNoHardwareInTheBroker(t *testing.T) {
 		{"muster/boot", []string{"muster/broker", "muster/agent"}},
 		{"muster/agent/facts", []string{"github.com", "golang.org"}},
 		{"muster/boot/kargs", []string{"github.com", "golang.org"}},
+		{"muster/boot/pin", []string{"github.com", "golang.org"}},
 	} {
 		cmd := exec.Command("go", "list", "-deps", tt.of)
 		cmd.Dir = "../.."

@@ -16,6 +16,7 @@ var version = "dev"
 type options struct {
 	server string
 	token  string
+	ca     string
 	output string
 }
 
@@ -26,12 +27,13 @@ func rootCommand() *cobra.Command {
 		Short: "turn blank machines into known, installed, recorded ones",
 		Long: "muster boots machines over the network into a small ramdisk that reports what they are, sorts them by\n" +
 			"tags, and installs them by policies. muster serve is the server; the other commands talk to it.\n\n" +
-			"MUSTER_SERVER is the server's URL, or unix:PATH of its socket on the same host; MUSTER_TOKEN the operator's token.",
+			"MUSTER_SERVER is the server's URL, or unix:PATH of its socket on the same host; MUSTER_TOKEN the operator's token;\n" +
+			"MUSTER_CA the CA to trust over https, as muster serve prints it (64 hexadecimal digits) or as a PEM file.",
 		Version: version, SilenceUsage: true, SilenceErrors: true,
 	}
 	root.PersistentFlags().StringVar(&o.server, "server", envOr("MUSTER_SERVER", "unix:/var/lib/muster/muster.sock"), "URL of the server, or unix:PATH")
 	root.PersistentFlags().StringVarP(&o.output, "output", "o", "table", "table, json or yaml")
-	o.token = os.Getenv("MUSTER_TOKEN")
+	o.token, o.ca = os.Getenv("MUSTER_TOKEN"), os.Getenv("MUSTER_CA")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(serveCommand(), applyCommand(o), getCommand(o), describeCommand(o), explainCommand(o), timelineCommand(o),
 		renderCommand(o), nodeCommand(o), repoCommand(o), deleteCommand(o), ramdiskCommand(), labCommand())
@@ -40,7 +42,7 @@ func rootCommand() *cobra.Command {
 
 // connect makes a client for the server that was asked for.
 func (o *options) connect() (*api.Client, error) {
-	c, err := api.NewClient(o.server, o.token)
+	c, err := api.NewClient(o.server, o.token, o.ca)
 	if err != nil {
 		return nil, usageError{err}
 	}

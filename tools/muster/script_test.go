@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -19,6 +20,8 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"muster/agent/facts"
+	"muster/boot/pin"
+	"muster/boot/pin/pintest"
 )
 
 func TestMain(m *testing.M) {
@@ -26,15 +29,36 @@ func TestMain(m *testing.M) {
 }
 
 // TestLife runs the life stories: each file under testdata/life is the life of a node, told to the real program over
-// real HTTP.
+// real HTTP and HTTPS.
 func TestLife(t *testing.T) {
+	operatorChains := chains(t)
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/life",
+		Setup: func(env *testscript.Env) error {
+			for name, content := range operatorChains {
+				if err := os.WriteFile(filepath.Join(env.WorkDir, name), content, 0o600); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"serve": serveCmd, "kill9": kill9Cmd, "boot": bootCmd, "checkin": checkinCmd, "post": postCmd,
-			"order": orderCmd, "report": reportCmd, "stage": stageCmd, "image": imageCmd,
+			"order": orderCmd, "report": reportCmd, "stage": stageCmd, "image": imageCmd, "agent": agentCmd,
 		},
 	})
+}
+
+// chains are what an operator's own CA has issued for this host, and its keys: one chain that ends in a year, one under
+// the same CA that ends in ten days, and one under another CA.
+func chains(t *testing.T) map[string][]byte {
+	ca, other := pintest.New(t, "the operator's"), pintest.New(t, "another")
+	soon := func(c *x509.Certificate) { c.NotAfter = time.Now().AddDate(0, 0, 10) }
+	files := map[string][]byte{}
+	files["year.pem"], files["year.key"] = pintest.PEM(t, ca.Leaf(t, nil, "127.0.0.1"))
+	files["soon.pem"], files["soon.key"] = pintest.PEM(t, ca.Leaf(t, soon, "127.0.0.1"))
+	files["other.pem"], files["other.key"] = pintest.PEM(t, other.Leaf(t, nil, "127.0.0.1"))
+	return files
 }
 
 // serve starts muster serve on loopback, without DHCP and TFTP, and waits until it serves.
@@ -50,7 +74,7 @@ func serveCmd(ts *testscript.TestScript, neg bool, args []string) {
 	if addr == "" {
 		addr = "127.0.0.1:0"
 	}
-	all := append([]string{"serve", "--data", ts.MkAbs("data"), "--http", addr, "--tftp", "off"}, args...)
+	all := append([]string{"serve", "--data", ts.MkAbs("data"), "--http", addr, "--https", "127.0.0.1:0", "--tftp", "off"}, args...)
 	cmd := exec.Command(path, all...)
 	cmd.Dir = ts.MkAbs(".")
 	cmd.Env = append(os.Environ(), "TESTSCRIPT_COMMAND=muster")
@@ -66,9 +90,13 @@ func serveCmd(ts *testscript.TestScript, neg bool, args []string) {
 		if token, ok := strings.CutPrefix(lines.Text(), "operator token (shown only now): "); ok {
 			ts.Setenv("OPERATOR", token)
 		}
-		if m := regexp.MustCompile(`serves (http://(\S+)),`).FindStringSubmatch(lines.Text()); m != nil {
+		if _, ca, ok := strings.Cut(lines.Text(), ": "); ok && strings.HasPrefix(lines.Text(), "MUSTER_CA of ") {
+			ts.Setenv("CA", ca)
+		}
+		if m := regexp.MustCompile(`serves (http://(\S+)), agents (\S+),`).FindStringSubmatch(lines.Text()); m != nil {
 			ts.Setenv("URL", m[1])
 			ts.Setenv("ADDR", m[2])
+			ts.Setenv("AGENTS", m[3])
 			ts.Setenv("MUSTER_SERVER", "unix:"+ts.MkAbs("data/muster.sock"))
 			ts.Setenv("SERVE_PID", fmt.Sprint(cmd.Process.Pid))
 			go io.Copy(io.Discard, out)
@@ -184,7 +212,16 @@ func imageCmd(ts *testscript.TestScript, neg bool, _ []string) {
 }
 
 func call(ts *testscript.TestScript, method, path, bearer, contentType string, body []byte) (int, string) {
-	req, err := http.NewRequest(method, ts.Getenv("URL")+path, bytes.NewReader(body))
+	base, client := ts.Getenv("URL"), &http.Client{Timeout: 60 * time.Second}
+	if strings.HasPrefix(path, "/node/") {
+		base = ts.Getenv("AGENTS")
+	}
+	if strings.HasPrefix(base, "https:") {
+		ca, err := pin.Parse(ts.Getenv("CA"))
+		ts.Check(err)
+		client.Transport = &http.Transport{TLSClientConfig: ca.Config("127.0.0.1", pin.Now), DisableKeepAlives: true}
+	}
+	req, err := http.NewRequest(method, base+path, bytes.NewReader(body))
 	ts.Check(err)
 	if bearer != "" {
 		req.Header.Set("Authorization", "Bearer "+bearer)
@@ -192,7 +229,7 @@ func call(ts *testscript.TestScript, method, path, bearer, contentType string, b
 	if contentType != "" {
 		req.Header.Set("Content-Type", contentType)
 	}
-	resp, err := (&http.Client{Timeout: 60 * time.Second}).Do(req)
+	resp, err := client.Do(req)
 	ts.Check(err)
 	defer resp.Body.Close()
 	raw, err := io.ReadAll(resp.Body)

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/goccy/go-yaml"
 	"github.com/spf13/cobra"
@@ -20,6 +21,7 @@ import (
 	"muster/boot"
 	"muster/boot/dhcp"
 	"muster/boot/kargs"
+	"muster/boot/pin"
 	"muster/boot/tftp"
 	"muster/broker"
 	"muster/broker/api"
@@ -29,20 +31,24 @@ import (
 
 // serveConfig is the server's configuration: each field is a flag and a line of the configuration file.
 type serveConfig struct {
-	Data       string `yaml:"data"`
-	Interface  string `yaml:"interface"`
-	DHCP       string `yaml:"dhcp"`
-	Pool       string `yaml:"pool"`
-	Router     string `yaml:"router"`
-	DNS        string `yaml:"dns"`
-	HTTP       string `yaml:"http"`
-	TFTP       string `yaml:"tftp"`
-	URL        string `yaml:"url"`
-	Ramdisk    string `yaml:"ramdisk"`
-	Loaders    string `yaml:"loaders"`
-	UEFILoader string `yaml:"uefi_loader"`
-	KernelArgs string `yaml:"kernel_args"`
-	LogLevel   string `yaml:"log_level"`
+	Data         string `yaml:"data"`
+	Interface    string `yaml:"interface"`
+	DHCP         string `yaml:"dhcp"`
+	Pool         string `yaml:"pool"`
+	Router       string `yaml:"router"`
+	DNS          string `yaml:"dns"`
+	HTTP         string `yaml:"http"`
+	HTTPS        string `yaml:"https"`
+	TLSCert      string `yaml:"tls_cert"`
+	TLSKey       string `yaml:"tls_key"`
+	PlainSecrets bool   `yaml:"plain_secrets"`
+	TFTP         string `yaml:"tftp"`
+	URL          string `yaml:"url"`
+	Ramdisk      string `yaml:"ramdisk"`
+	Loaders      string `yaml:"loaders"`
+	UEFILoader   string `yaml:"uefi_loader"`
+	KernelArgs   string `yaml:"kernel_args"`
+	LogLevel     string `yaml:"log_level"`
 }
 
 func serveCommand() *cobra.Command {
@@ -71,9 +77,13 @@ func serveCommand() *cobra.Command {
 	f.StringVar(&cfg.Pool, "pool", "", "addresses to lease, FIRST-LAST (dhcp server)")
 	f.StringVar(&cfg.Router, "router", "", "default gateway to lease (dhcp server)")
 	f.StringVar(&cfg.DNS, "dns", "", "name servers to lease, by comma (dhcp server)")
-	f.StringVar(&cfg.HTTP, "http", ":8080", "address of HTTP")
+	f.StringVar(&cfg.HTTP, "http", ":8080", "address of HTTP, for boot loaders")
+	f.StringVar(&cfg.HTTPS, "https", ":8443", "address of HTTPS, for agents and operators; off for none")
+	f.StringVar(&cfg.TLSCert, "tls-cert", "", "PEM chain of your own for HTTPS: server first, the CA that machines trust last (default: an own CA in DATA/tls)")
+	f.StringVar(&cfg.TLSKey, "tls-key", "", "PEM key of --tls-cert")
+	f.BoolVar(&cfg.PlainSecrets, "plain-secrets", false, "take agents' keys and operators' tokens over plain HTTP too, where the network can read them")
 	f.StringVar(&cfg.TFTP, "tftp", ":69", "address of TFTP; off for none")
-	f.StringVar(&cfg.URL, "url", "", "base URL as machines reach it (default: the interface's address and the port of --http)")
+	f.StringVar(&cfg.URL, "url", "", "base URL as boot loaders reach it (default: the interface's address and the port of --http); agents call its host by HTTPS")
 	f.StringVar(&cfg.Ramdisk, "ramdisk", "", "directory with vmlinuz and ramdisk.cpio.gz (muster ramdisk build)")
 	f.StringVar(&cfg.Loaders, "loaders", "", "directory with boot loaders of your own, looked at before the distribution's")
 	f.StringVar(&cfg.UEFILoader, "uefi-loader", "snponly", "first loader of UEFI machines: snponly, ipxe, or shim for Secure Boot")
@@ -124,7 +134,7 @@ func serve(ctx context.Context, cfg serveConfig, out, errOut io.Writer) error {
 			log.Error("close", "err", err)
 		}
 	}()
-	for _, open := range []func(context.Context) error{s.openURL, s.openBroker, s.openBoot, s.openNet, s.openAPI} {
+	for _, open := range []func(context.Context) error{s.openURL, s.openStore, s.openTLS, s.openBroker, s.openBoot, s.openNet, s.openAPI, s.checkCertificate} {
 		if err := open(ctx); err != nil {
 			return err
 		}
@@ -132,7 +142,10 @@ func serve(ctx context.Context, cfg serveConfig, out, errOut io.Writer) error {
 	if s.newToken != "" {
 		fmt.Fprintf(out, "operator token (shown only now): %s\n", s.newToken)
 	}
-	fmt.Fprintf(out, "muster serves %s, dhcp %s, socket %s\n", s.url, cfg.DHCP, s.socketPath())
+	if s.cert != nil {
+		fmt.Fprintf(out, "MUSTER_CA of %s: %s\n", s.agentURL, pin.Of(s.cert.CA))
+	}
+	fmt.Fprintf(out, "muster serves %s, agents %s, dhcp %s, socket %s\n", s.url, s.agentURL, cfg.DHCP, s.socketPath())
 	return s.run(ctx)
 }
 
@@ -142,6 +155,7 @@ type server struct {
 	log      *slog.Logger
 	addr     netip.Addr // of the interface
 	url      string
+	agentURL string
 	newToken string
 
 	store   *store.SQLite
@@ -153,6 +167,9 @@ type server struct {
 	tftp    *tftp.Server
 	tftpIn  *net.UDPConn
 	httpIn  net.Listener
+	httpsIn net.Listener        // of TLS; nil: off
+	cert    *broker.Certificate // nil: off
+	warned  time.Time           // of the certificate's end
 	localIn net.Listener
 	handler http.Handler
 }
@@ -204,23 +221,28 @@ func interfaceAddr(name string) (netip.Addr, error) {
 	return netip.Addr{}, fmt.Errorf("interface %q has no IPv4 address: give it one first", name)
 }
 
+func (s *server) openStore(context.Context) (err error) {
+	if s.store, err = store.Open(s.cfg.Data); err != nil {
+		return err
+	}
+	s.images, err = repo.Open(filepath.Join(s.cfg.Data, "images"))
+	return err
+}
+
 func (s *server) openBroker(ctx context.Context) error {
 	extra := kargs.Parse(s.cfg.KernelArgs)
 	if _, err := extra.Render(); err != nil {
 		return usageError{fmt.Errorf("--kernel-args: %w", err)}
 	}
-	var err error
-	if s.store, err = store.Open(s.cfg.Data); err != nil {
-		return err
-	}
-	if s.images, err = repo.Open(filepath.Join(s.cfg.Data, "images")); err != nil {
-		return err
-	}
 	key, err := broker.LoadKey(filepath.Join(s.cfg.Data, "server.key"))
 	if err != nil {
 		return err
 	}
-	s.broker, err = broker.New(ctx, broker.Config{Store: s.store, Key: key, BaseURL: s.url, Args: extra, Log: s.log})
+	cfg := broker.Config{Store: s.store, Key: key, BaseURL: s.url, AgentURL: s.agentURL, Args: extra, Log: s.log}
+	if s.cert != nil {
+		cfg.CA = s.cert.CA
+	}
+	s.broker, err = broker.New(ctx, cfg)
 	return err
 }
 
@@ -314,7 +336,8 @@ func (s *server) openAPI(context.Context) error {
 		return err
 	}
 	s.newToken = token
-	s.handler, err = api.New(api.Config{Broker: s.broker, Images: s.images, Boot: s.boot, TokenHash: hash, BaseURL: s.url, Log: s.log})
+	s.handler, err = api.New(api.Config{Broker: s.broker, Images: s.images, Boot: s.boot, TokenHash: hash, BaseURL: s.url,
+		PlainSecrets: s.cfg.PlainSecrets, Log: s.log})
 	if err != nil {
 		return err
 	}
@@ -342,6 +365,10 @@ func (s *server) run(ctx context.Context) error {
 	}
 	part("broker", s.broker.Run)
 	part("http", func(ctx context.Context) error { return s.serveHTTP(ctx, s.httpIn, nil) })
+	if s.cert != nil {
+		part("https", func(ctx context.Context) error { return s.serveHTTP(ctx, s.httpsIn, nil) })
+		part("certificate", s.keepCertificate)
+	}
 	part("socket", func(ctx context.Context) error { return s.serveHTTP(ctx, s.localIn, api.LocalContext) })
 	if s.tftp != nil {
 		part("tftp", func(ctx context.Context) error { return s.tftp.Serve(ctx, s.tftpIn) })
@@ -373,7 +400,7 @@ func (s *server) serveHTTP(ctx context.Context, l net.Listener, conn func(contex
 
 func (s *server) close() error {
 	var errs []error
-	for _, l := range []net.Listener{s.httpIn, s.localIn} {
+	for _, l := range []net.Listener{s.httpIn, s.httpsIn, s.localIn} {
 		if l != nil {
 			if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 				errs = append(errs, err)

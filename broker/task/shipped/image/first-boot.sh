@@ -2,9 +2,12 @@
 # Written by muster. Tells the broker, once, that this system came up from its own disk, then removes the token.
 # 404 is final: the token was used or the install is over; anything else is tried again.
 token=/etc/muster/token
+{{- if .CA}}
+ca=/etc/muster/ca.pem
+{{- end}}
 wait=1
 while :; do
-	code=$(printf 'header = "Authorization: Bearer %s"\n' "$(cat $token)" | curl -K - -sS -o /dev/null -w '%{http_code}' -m 20 \
+	code=$(printf 'header = "Authorization: Bearer %s"\n' "$(cat $token)" | curl -K - -sS{{if .CA}} --cacert $ca --capath /dev/null{{end}} -o /dev/null -w '%{http_code}' -m 20 \
 		--data-urlencode "hostname=$(cat /proc/sys/kernel/hostname)" \
 		--data-urlencode "root=$(findmnt -no PARTUUID /)" \
 		--data-urlencode "boot_id=$(cat /proc/sys/kernel/random/boot_id)" \
