@@ -102,10 +102,15 @@ func (b *Broker) learn(tx Tx, n *Node, in *facts.CheckIn, o outcome) (events []E
 	if !first && hash == n.FactsHash {
 		return nil, false, b.retag(tx, n, &events)
 	}
+	hardware, err := n.learnHardware(in.Facts)
+	if err != nil {
+		return nil, false, invalid("facts: %s", err)
+	}
 	n.Facts, n.FactsHash, n.FactsAt = in.Facts, hash, b.now()
 	if events, err = b.adopt(tx, n, o); err != nil {
 		return nil, false, err
 	}
+	events = append(events, hardware...)
 	kind, text := EventFacts, "facts changed: "
 	if first {
 		kind, text = EventRegistered, "facts: "

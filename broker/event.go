@@ -22,6 +22,7 @@ const (
 	EventSighted    = "node.sighted"
 	EventRegistered = "node.registered"
 	EventFacts      = "node.facts"
+	EventHardware   = "node.hardware"
 	EventTags       = "node.tags"
 	EventState      = "node.state"
 	EventBound      = "node.bound"

@@ -28,6 +28,7 @@ type Node struct {
 
 	Facts     *facts.Facts       `json:"facts,omitempty"`
 	FactsHash string             `json:"facts_hash,omitempty"`
+	HWHash    string             `json:"hw_hash,omitempty"` // of Facts, without what is not hardware
 	FactsAt   time.Time          `json:"facts_at,omitzero"`
 	Errors    []facts.ProbeError `json:"errors,omitempty"`
 	Meta      map[string]string  `json:"meta,omitempty"`
