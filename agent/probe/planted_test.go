@@ -25,7 +25,7 @@ const (
 const patient = 20 * time.Second
 
 // plantedMachine is the tree of testdata/planted.tree with its disks.
-func plantedMachine(t *testing.T) string {
+func plantedMachine(t testing.TB) string {
 	t.Helper()
 	text, err := os.ReadFile("testdata/planted.tree")
 	if err != nil {
