@@ -240,6 +240,7 @@ func FuzzLLDPPeer(f *testing.F) {
 	first := frameOf(f, lldpFirst)
 	f.Add(frameOf(f, lldpFrame)[len(frameOf(f, lldpHeader))+9+14+4:])
 	f.Add(frameOf(f, "0a0278790a03616263"))
+	f.Add(frameOf(f, "080b7231322d7500646e6961630000")) // a NUL within a description
 	f.Add(frameOf(f, "fe0a0080c2030001036d6774"))
 	f.Add(frameOf(f, "1012110220010db80000000000000000000000010200000001"+"00"))
 	f.Fuzz(func(t *testing.T, tail []byte) {
@@ -267,7 +268,8 @@ func FuzzLLDPPeer(f *testing.F) {
 			t.Errorf("pvid %d; tcpdump %d\n%s", n.PVID, want, out)
 		}
 		for key, got := range map[string]string{"name": n.SysName, "port": n.PortDesc} {
-			if want := says[key]; want != got && facts.Clean(want) == want && !strings.ContainsAny(want, `^\`) && !strings.Contains(want, "M-") {
+			if want := says[key]; !strings.HasPrefix(got, want) && facts.Clean(want) == want && // tcpdump ends text at a NUL; we leave NULs out
+				!strings.ContainsAny(want, `^\`) && !strings.Contains(want, "M-") {
 				t.Errorf("%s %q; tcpdump %q\n%s", key, got, want, out)
 			}
 		}
@@ -336,6 +338,9 @@ func sfdiskTable(t testing.TB, out string) (table partitionTable) {
 	return table
 }
 
+// gptDoubt is what sgdisk says of a table whose checksums do not fit; it prints that table, and not the good one.
+var gptDoubt = regexp.MustCompile(`(?i)warning|caution|problem|damaged|corrupt|mismatch|invalid`)
+
 // FuzzPartitionPeers (Z22): sfdisk and sgdisk see the partitions that we see, of a GPT of which some bytes are other
 // ones. Each four bytes of the script are an end of the disk, an offset and a value.
 func FuzzPartitionPeers(f *testing.F) {
@@ -376,7 +381,7 @@ func FuzzPartitionPeers(f *testing.F) {
 			t.Errorf("-sfdisk +ours\n%s", diff)
 		}
 		out := ask(t, b, sgdisk, "-p")
-		if rows := regexp.MustCompile(`(?m)^ +\d+ +\d+ +\d+ `).FindAllString(out, -1); len(rows) != len(got.entries) && !strings.Contains(out, "damaged") {
+		if rows := regexp.MustCompile(`(?m)^ +\d+ +\d+ +\d+ `).FindAllString(out, -1); len(rows) != len(got.entries) && !gptDoubt.MatchString(out) {
 			t.Errorf("%d partitions; sgdisk\n%s", len(got.entries), out)
 		}
 	})

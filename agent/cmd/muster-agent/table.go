@@ -159,7 +159,7 @@ func valueRows(prefix string, v reflect.Value, f reflect.StructField) [][]string
 		}
 		words := make([]string, v.Len())
 		for i := range words {
-			words[i] = printable(fmt.Sprint(v.Index(i)))
+			words[i] = fmt.Sprint(v.Index(i))
 		}
 		return [][]string{{prefix + name, strings.Join(words, " ")}}
 	}

@@ -61,7 +61,7 @@ func TestTableOfAHostileMachine(t *testing.T) {
 	hostile.Facts.System.Serial, hostile.Facts.Disks[0].Model, hostile.Facts.NICs[0].Name = evil, evil, evil
 	hostile.Facts.Custom = map[string]string{"rack": evil, "role": evil, "site": evil}
 	hostile.Facts.OEMStrings = []string{evil, evil}
-	hostile.Errors[0].Msg = evil
+	hostile.Errors[0].Msg, hostile.Facts.NICs[0].Driver = evil, "\u202ee1000e\u200b" // neither is a control character
 	var plain, out bytes.Buffer
 	if err := printTable(&plain, harmless, true); err != nil {
 		t.Fatal(err)
