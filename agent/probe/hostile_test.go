@@ -233,7 +233,7 @@ func TestBadFiles(t *testing.T) {
 			func(f facts.Facts) bool { return f.Memory == nil }},
 		{"SMBIOS of nothing but FFh", "/tables/DMI", "huge", "\xff", "parse memory SMBIOS structure 0: ", func(f facts.Facts) bool { return f.Memory == nil || f.Memory.DIMMs == nil }},
 		{"SMBIOS of structures without end", "/tables/DMI", "huge", "\x0b\x05\x00\x01\x00\x00\x00", "parse oem_strings SMBIOS structure", func(f facts.Facts) bool { return len(f.OEMStrings) == 0 }},
-		{"an EFI variable that is a link out of the root", "/sys/class/dmi/id/sys_vendor", "a link out of the root", "", "", func(f facts.Facts) bool { return f.System.Manufacturer == "" }},
+		{"a link out of the root leads nowhere", "/sys/class/dmi/id/sys_vendor", "a link out of the root", "", "", func(f facts.Facts) bool { return f.System.Manufacturer == "" }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -291,5 +291,36 @@ func TestManyNames(t *testing.T) {
 	r := Run(t.Context(), Options{Root: root, Deadline: patient, Only: []string{"usb"}})
 	if len(r.Errors) != 1 || r.Errors[0].Code != "parse" || r.Errors[0].Msg != "list /sys/bus/usb/devices: more than 4096 names" || len(r.Facts.Incomplete) != 1 {
 		t.Errorf("errors %+v, incomplete %v", r.Errors, r.Facts.Incomplete)
+	}
+}
+
+// T55: names that devices have in sysfs are text of the machine like any other.
+func TestHostileNames(t *testing.T) {
+	root := plantedMachine(t)
+	const evil = "\x1b]0;x\a\n\xff"
+	for from, to := range map[string]string{"sys/block/sdc": "sys/block/sd" + evil, "sys/class/net/eth2": "sys/class/net/eth" + evil,
+		"sys/block/sr0": "sys/block/sr0" + evil} {
+		if err := os.Rename(filepath.Join(root, from), filepath.Join(root, to)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	driver := filepath.Join(root, "sys/devices/pci0000:00/0000:00:1f.2/driver")
+	if err := errors.Join(os.Remove(driver), os.Symlink("../../../bus/pci/drivers/ahci"+evil, driver)); err != nil {
+		t.Fatal(err)
+	}
+	r := Run(t.Context(), Options{Root: root, Deadline: patient})
+	if err := r.Facts.Validate(); err != nil {
+		t.Error(err)
+	}
+	if d, n := r.Facts.Disks[0], r.Facts.NICs[1]; d.Name != "sd ]0;x" || d.Serial != "SCSI0001" || n.Name != "eth ]0;x" || n.MAC != "00:1b:21:aa:00:03" {
+		t.Errorf("disk %+v, NIC %+v", d, n)
+	}
+	if c := r.Facts.Controllers[2]; c.Driver != "ahci ]0;x" {
+		t.Errorf("controller %+v", c)
+	}
+	for _, e := range r.Errors {
+		if e.Collector != "disks" || !strings.HasPrefix(e.Msg, "sd ]0;x") { // it has no device node
+			t.Errorf("error %+v", e)
+		}
 	}
 }
