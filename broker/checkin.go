@@ -106,12 +106,16 @@ func (b *Broker) learn(tx Tx, n *Node, in *facts.CheckIn, o outcome) (events []E
 		err := b.retag(tx, n, &events)
 		return events, false, err
 	}
+	hardware, err := n.learnHardware(in.Facts)
+	if err != nil {
+		return nil, false, invalid("facts: %s", err)
+	}
 	n.Facts, n.FactsHash, n.FactsAt = in.Facts, hash, b.now()
 	adopted, err := b.adopt(tx, n, o)
 	if err != nil {
 		return nil, false, err
 	}
-	events = append(adopted, events...)
+	events = append(append(adopted, events...), hardware...)
 	kind, text := EventFacts, "facts changed: "
 	if first {
 		kind, text = EventRegistered, "facts: "

@@ -23,6 +23,7 @@ const (
 	EventRegistered  = "node.registered"
 	EventFacts       = "node.facts"
 	EventClock       = "node.clock"
+	EventHardware    = "node.hardware"
 	EventTags        = "node.tags"
 	EventHealth      = "node.health"
 	EventState       = "node.state"

@@ -57,6 +57,9 @@ func (m machine) runProgram(ctx context.Context, file *os.File) ([]byte, error) 
 	case err != nil:
 		return nil, fmt.Errorf("%w: %s", err, facts.Line(said.bytes.String(), maxMsg))
 	}
+	if out.bytes.Len() == 0 { // one that has nothing to say prints a remark
+		return nil, errNothing
+	}
 	return out.bytes.Bytes(), nil
 }
 
@@ -77,6 +80,8 @@ func (m machine) keepMoving() (stop func()) {
 	}()
 	return func() { close(done) }
 }
+
+var errNothing = malformed{errors.New("printed nothing")}
 
 // A boundedOutput keeps the first bytes that are written to it, and calls over when there are more.
 type boundedOutput struct {

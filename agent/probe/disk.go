@@ -69,7 +69,7 @@ func disks(ctx context.Context, m machine) (section, error) {
 	if err != nil {
 		return nil, err
 	}
-	all, lost := each(ctx, m, names, func(name string) (facts.Disk, error) { return m.disk(name), nil })
+	all, lost := each(ctx, m, names, m.wholeDisk)
 	list := slices.DeleteFunc(all, noDisk)
 	byName := map[string]facts.Disk{} // a copy: late goroutines read it while list is written
 	for _, d := range list {
@@ -86,6 +86,18 @@ func disks(ctx context.Context, m machine) (section, error) {
 	})
 	err = errors.Join(partial(errors.Join(lost...)), errors.Join(late...))
 	return func(f *facts.Facts, _ *facts.State) { f.Disks = list }, err
+}
+
+// wholeDisk is disk for one that is still there when it has been read, and says how large it is.
+func (m machine) wholeDisk(name string) (facts.Disk, error) {
+	d := m.disk(name)
+	if err := m.stat(blockDir + "/" + name); err != nil {
+		return d, fmt.Errorf("went while it was read: %w", err)
+	}
+	if size := m.text(blockDir + "/" + name + "/size"); d.Name != "" && d.SizeBytes == 0 && size != "0" {
+		return d, malformed{fmt.Errorf("size %.32q: want a number of sectors", size)}
+	}
+	return d, nil
 }
 
 // noDisk is true for what is not a disk on a second look: an optical drive or an enclosure, which disk left without a

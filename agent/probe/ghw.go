@@ -2,17 +2,35 @@ package probe
 
 import (
 	"log/slog"
+	"regexp"
 	"strings"
 
 	"github.com/jaypipes/ghw"
 )
 
-// ghwOptions make ghw read below the tree, call no program and print nothing. Its constructors are called one by one:
-// ghw.Host fails as a whole when one part does, such as a machine without a USB bus. WithLogger, and not
-// WithDisableWarnings, because nested calls undo the latter.
-func (t tree) ghwOptions() []any {
-	return []any{ghw.WithChroot(t.dir), ghw.WithDisableTools(), ghw.WithLogger(slog.New(slog.DiscardHandler))}
+// askGHW calls one constructor of ghw, which then reads these files of the tree, calls no program and prints nothing.
+// They are called one by one: ghw.Host fails as a whole when one part does, such as a machine without a USB bus.
+// WithLogger, and not WithDisableWarnings, because nested calls undo the latter.
+func askGHW[T any](t tree, ask func(...any) (T, error), files ...string) (got T, err error) {
+	err = t.lend(func(root string) error {
+		got, err = ask(ghw.WithChroot(root), ghw.WithDisableTools(), ghw.WithLogger(slog.New(slog.DiscardHandler)))
+		return err
+	}, append(files, devicetree...)...)
+	return got, err
 }
+
+// devicetree is what ghw reads of a machine without DMI.
+var devicetree = dmiFiles("/sys/firmware/devicetree/base/", "model compatible serial-number")
+
+func dmiFiles(dir, names string) []string {
+	files := strings.Fields(names)
+	for i := range files {
+		files[i] = dir + files[i]
+	}
+	return files
+}
+
+const dmiDir = "/sys/class/dmi/id/"
 
 // dmiSources are where ghw finds who made the machine; without any of them it says "unknown" to everything.
 var dmiSources = []string{"/sys/class/dmi/id", "/sys/firmware/devicetree/base"}
@@ -43,14 +61,33 @@ func (t tree) denied(file string) error {
 	return err
 }
 
-func (t tree) ghwProduct() (*ghw.ProductInfo, error)     { return ghw.Product(t.ghwOptions()...) }
-func (t tree) ghwBaseboard() (*ghw.BaseboardInfo, error) { return ghw.Baseboard(t.ghwOptions()...) }
-func (t tree) ghwChassis() (*ghw.ChassisInfo, error)     { return ghw.Chassis(t.ghwOptions()...) }
-func (t tree) ghwBIOS() (*ghw.BIOSInfo, error)           { return ghw.BIOS(t.ghwOptions()...) }
+func (t tree) ghwProduct() (*ghw.ProductInfo, error) {
+	return askGHW(t, ghw.Product, dmiFiles(dmiDir, "product_family product_name sys_vendor product_serial product_uuid product_sku product_version")...)
+}
+
+func (t tree) ghwBaseboard() (*ghw.BaseboardInfo, error) {
+	return askGHW(t, ghw.Baseboard, dmiFiles(dmiDir, "board_asset_tag board_serial board_vendor board_version board_name")...)
+}
+
+func (t tree) ghwChassis() (*ghw.ChassisInfo, error) {
+	return askGHW(t, ghw.Chassis, dmiFiles(dmiDir, "chassis_asset_tag chassis_serial chassis_type chassis_vendor chassis_version")...)
+}
+
+func (t tree) ghwBIOS() (*ghw.BIOSInfo, error) {
+	return askGHW(t, ghw.BIOS, dmiFiles(dmiDir, "bios_vendor bios_version bios_date")...)
+}
+
+var cpuName = regexp.MustCompile(`^cpu[0-9]+$`)
 
 // ghwFlags are the features of the first processor that has some.
 func (t tree) ghwFlags() []string {
-	info, err := ghw.CPU(t.ghwOptions()...)
+	files := []string{cpuinfoFile}
+	for _, name := range t.names(cpuDir) { // ghw speaks of processors with a directory only
+		if cpuName.MatchString(name) && len(files) < 16 {
+			files = append(files, cpuDir+"/"+name+"/online")
+		}
+	}
+	info, err := askGHW(t, ghw.CPU, files...)
 	if err != nil {
 		return nil
 	}

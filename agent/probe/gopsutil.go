@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"math"
 	"net/netip"
 	"path/filepath"
 
@@ -16,18 +17,27 @@ import (
 
 // gopsutil is frozen: this is the only file that knows it.
 
-// psContext points gopsutil at the tree.
-func (t tree) psContext(ctx context.Context) context.Context {
+// psContext points gopsutil at a root.
+func psContext(ctx context.Context, root string) context.Context {
 	return context.WithValue(ctx, common.EnvKey, common.EnvMap{
-		common.HostProcEnvKey: filepath.Join(t.dir, "proc"),
-		common.HostSysEnvKey:  filepath.Join(t.dir, "sys"),
+		common.HostProcEnvKey: filepath.Join(root, "proc"),
+		common.HostSysEnvKey:  filepath.Join(root, "sys"),
 	})
 }
+
+const (
+	cpuinfoFile = "/proc/cpuinfo"
+	meminfoFile = "/proc/meminfo"
+)
 
 // firstCPU is the first processor of /proc/cpuinfo. There is one per thread, each with all flags: the others are not
 // looked at.
 func (t tree) firstCPU(ctx context.Context) (cpu.InfoStat, error) {
-	all, err := cpu.InfoWithContext(t.psContext(ctx))
+	var all []cpu.InfoStat
+	err := t.lend(func(root string) (err error) {
+		all, err = cpu.InfoWithContext(psContext(ctx, root))
+		return err
+	}, cpuinfoFile)
 	if err != nil && len(all) == 0 {
 		return cpu.InfoStat{}, malformed{fmt.Errorf("/proc/cpuinfo: %w", err)}
 	}
@@ -39,12 +49,18 @@ func (t tree) firstCPU(ctx context.Context) (cpu.InfoStat, error) {
 
 // meminfo gives MemTotal and MemFree in bytes.
 func (t tree) meminfo(ctx context.Context) (total, free int64, err error) {
-	vm, err := mem.VirtualMemoryWithContext(t.psContext(ctx))
-	if err != nil {
+	var vm *mem.VirtualMemoryStat
+	err = t.lend(func(root string) (err error) {
+		vm, err = mem.VirtualMemoryWithContext(psContext(ctx, root))
+		return err
+	}, meminfoFile)
+	switch {
+	case err != nil:
 		return 0, 0, err
-	}
-	if vm.Total == 0 { // also its answer to a file that is not there
-		return 0, 0, fmt.Errorf("/proc/meminfo: no MemTotal: %w", fs.ErrNotExist)
+	case vm.Total == 0: // also its answer to a file that is not there
+		return 0, 0, fmt.Errorf("%s: no MemTotal: %w", meminfoFile, fs.ErrNotExist)
+	case vm.Total > math.MaxInt64, vm.Free > math.MaxInt64:
+		return 0, 0, malformed{fmt.Errorf("%s: MemTotal of %d bytes, MemFree of %d", meminfoFile, vm.Total, vm.Free)}
 	}
 	return int64(vm.Total), int64(vm.Free), nil
 }

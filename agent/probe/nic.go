@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"path"
 	"slices"
@@ -22,7 +23,7 @@ func nics(ctx context.Context, m machine) (section, error) {
 		return nil, err
 	}
 	names = slices.DeleteFunc(names, func(name string) bool { return !m.isHardware(netDir + "/" + name) })
-	list, lost := each(ctx, m, names, func(name string) (facts.NIC, error) { return m.nic(name), nil })
+	list, lost := each(ctx, m, names, m.wholeNIC)
 	err = partial(errors.Join(lost...))
 	if m.live() {
 		byName, e := addresses(ctx)
@@ -47,6 +48,15 @@ func addAddresses(n *facts.NIC, all []netip.Prefix) {
 			n.IPv6 = append(n.IPv6, p.String())
 		}
 	}
+}
+
+// wholeNIC is nic for one that is still there when it has been read.
+func (m machine) wholeNIC(name string) (facts.NIC, error) {
+	n := m.nic(name)
+	if err := m.stat(netDir + "/" + name); err != nil {
+		return n, fmt.Errorf("went while it was read: %w", err)
+	}
+	return n, nil
 }
 
 // nic reads one interface.

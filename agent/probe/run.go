@@ -40,9 +40,11 @@ func collect(ctx context.Context, m machine, picked []collector, deadline time.D
 	m.patience = deadline / 2
 	start := time.Now()
 	for i, c := range picked {
+		own := m
+		own.odd = new(oddities)
 		go func() {
-			section, err := attempt(func() (section, error) { return c.run(ctx, m) })
-			answers <- outcome{i, c.name, section, err, time.Since(start)}
+			section, err := attempt(func() (section, error) { return c.run(ctx, own) })
+			answers <- outcome{i, c.name, section, errors.Join(err, own.odd.all()), time.Since(start)}
 		}()
 	}
 	done := make([]outcome, len(picked))

@@ -154,6 +154,9 @@ func TestSnapshotsOfRealMachines(t *testing.T) {
 		if err := f.Validate(); err != nil {
 			t.Error(err)
 		}
+		if m := f.Memory; m.TotalBytes != 115540185088 || m.OnlineBytes != 118111600640 {
+			t.Errorf("memory %+v", m)
+		}
 		if c := f.CPU; c.Sockets != 1 || c.Cores != 4 || c.Threads != 8 || len(f.Disks) != 16 || f.PCI != nil || f.Virt != nil {
 			t.Errorf("cpu %d/%d/%d, %d disks, pci %v, virt %v; want 1/4/8, 16, none, none", c.Sockets, c.Cores, c.Threads, len(f.Disks), f.PCI, f.Virt)
 		}
@@ -164,17 +167,23 @@ func TestSnapshotsOfRealMachines(t *testing.T) {
 func TestSMBIOSOfRealMachines(t *testing.T) {
 	for _, tt := range []struct {
 		name, file   string
+		words        map[[2]int]string // of structure type and offset, cleaned
 		ecc          string
 		slots, used  int
 		physical     int64
 		dimms        []facts.DIMM
 		chassisEmpty bool
 	}{
-		{"ThinkPad T490", "smbios_table.bin", "none", 2, 2, 42949672960, []facts.DIMM{
+		{"ThinkPad T490", "smbios_table.bin", map[[2]int]string{
+			{1, 4}: "LENOVO", {1, 5}: "20N2CTO1WW", {1, 7}: "PF1NKFHN", {2, 7}: "L1HF93508A3", {2, 8}: "", {3, 7}: "PF1NKFHN", {3, 8}: "", {4, 4}: "U3E1",
+			{17, 0x18}: "", {17, 0x19}: "",
+		}, "none", 2, 2, 42949672960, []facts.DIMM{
 			{Locator: "ChannelA-DIMM0", Bank: "BANK 0", SizeBytes: 8 << 30, Type: "DDR4", FormFactor: "SODIMM", SpeedMTs: 2667, ConfiguredMTs: 2400, Rank: 1, Manufacturer: "Samsung", Part: "M471A1K43BB1-CTD"},
 			{Locator: "ChannelB-DIMM0", Bank: "BANK 2", SizeBytes: 32 << 30, Type: "DDR4", FormFactor: "SODIMM", SpeedMTs: 2667, ConfiguredMTs: 2400, Rank: 2, Manufacturer: "Samsung", Serial: "035B8851", Part: "M471A4G43MB1-CTD"},
 		}, false},
-		{"Satellite Pro L70, which names two slots alike", "satellite_pro_l70_testdata.bin", "", 4, 2, 17179869184, []facts.DIMM{
+		{"Satellite Pro L70, which names two slots alike", "satellite_pro_l70_testdata.bin", map[[2]int]string{
+			{1, 4}: "TOSHIBA", {1, 7}: "XD198915C", {2, 4}: "", {2, 5}: "", {2, 6}: "", {2, 7}: "", {3, 4}: "", {3, 6}: "", {3, 7}: "", {3, 8}: "", {17, 0x18}: "336EE786",
+		}, "", 4, 2, 17179869184, []facts.DIMM{
 			{SizeBytes: 8 << 30, Type: "DDR3", Serial: "336EE786"}, {SizeBytes: 8 << 30, Type: "DDR3", Serial: "336EE77E"},
 		}, true},
 	} {
@@ -206,6 +215,20 @@ func TestSMBIOSOfRealMachines(t *testing.T) {
 				if diff := cmp.Diff(want, d); diff != "" {
 					t.Errorf("dimm %d: -want +got\n%s", i, diff)
 				}
+			}
+			for at, want := range tt.words {
+				got := firstOf(tables, uint8(at[0])).str(at[1])
+				if at[1] >= 7 && at[0] < 4 || at[1] >= 0x18 { // serial numbers and asset tags
+					got = facts.CleanSerial(got)
+				} else {
+					got = facts.Clean(got)
+				}
+				if got != want {
+					t.Errorf("type %d, offset %#x: %q; want %q", at[0], at[1], got, want)
+				}
+			}
+			if len(mem.DIMMs) != len(tt.dimms) {
+				t.Fatalf("%d modules; want %d", len(mem.DIMMs), len(tt.dimms))
 			}
 			board := firstOf(tables, smbiosBaseboard)
 			if got := facts.Clean(board.str(0x05)) == ""; got != tt.chassisEmpty {

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 )
 
@@ -22,20 +23,20 @@ const (
 // A tree is where /proc, /sys and /dev of a machine lie. Paths are those of the machine, absolute. Outside "/" no
 // symbolic link leads out of it.
 type tree struct {
-	dir   string        // for libraries that take a directory
 	root  *os.Root      // nil for "/"
 	steps *atomic.Int64 // counts what was read, to tell slow from hung
+	odd   *oddities     // what a collector saw and could not tell by a value
 }
 
 func openTree(dir string) (tree, error) {
 	if dir == "" || filepath.Clean(dir) == "/" {
-		return tree{dir: "/", steps: new(atomic.Int64)}, nil
+		return tree{steps: new(atomic.Int64)}, nil
 	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return tree{}, fmt.Errorf("open root: %w", err)
 	}
-	return tree{dir: dir, root: root, steps: new(atomic.Int64)}, nil
+	return tree{root: root, steps: new(atomic.Int64)}, nil
 }
 
 func (t tree) close() {
@@ -46,6 +47,31 @@ func (t tree) close() {
 
 // live says that this is the running machine, so that system calls speak of the same one.
 func (t tree) live() bool { return t.root == nil }
+
+// oddities gathers errors that cost no whole section. A nil one forgets them.
+type oddities struct {
+	mu   sync.Mutex
+	errs []error
+}
+
+func (o *oddities) note(err error) {
+	if o == nil {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	said := func(e error) bool { return e.Error() == err.Error() }
+	if len(o.errs) <= maxErrors && !slices.ContainsFunc(o.errs, said) {
+		o.errs = append(o.errs, err)
+	}
+}
+
+// all is what was noted until now, as one error.
+func (o *oddities) all() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return errors.Join(o.errs...)
+}
 
 func (t tree) open(name string) (*os.File, error) {
 	if t.root == nil {
@@ -86,10 +112,14 @@ func unwrapPath(err error) error {
 	return err
 }
 
-// bytes are those of a small file; nil when it cannot be read.
+// bytes are those of a small file; nil when it cannot be read, or is not small: an attribute of sysfs is at most a page.
 func (t tree) bytes(name string) []byte {
-	b, err := t.read(name, maxFile)
-	if err != nil {
+	b, err := t.read(name, maxFile+1)
+	switch {
+	case err != nil:
+		return nil
+	case len(b) > maxFile:
+		t.odd.note(malformed{fmt.Errorf("read %s: more than %d KiB", name, maxFile>>10)})
 		return nil
 	}
 	return b
@@ -120,16 +150,20 @@ func (t tree) hex(name string, n int) string {
 	return strings.Repeat("0", n-len(s)) + s
 }
 
-// list gives the names in a directory, sorted.
+// list gives the names in a directory, sorted; of too many the first that the kernel gave.
 func (t tree) list(dir string) ([]string, error) {
 	f, err := t.open(dir)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	names, err := f.Readdirnames(maxEntries)
+	names, err := f.Readdirnames(maxEntries + 1)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("list %s: %w", dir, unwrapPath(err))
+	}
+	if len(names) > maxEntries {
+		t.odd.note(incomplete{malformed{fmt.Errorf("list %s: more than %d names", dir, maxEntries)}})
+		names = names[:maxEntries]
 	}
 	slices.Sort(names)
 	return names, nil

@@ -314,13 +314,9 @@ func TestT19TemplatesAreBounded(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			start := time.Now()
 			files, err := task.RenderFiles(valueSets[0].values)
 			if err == nil || !strings.Contains(err.Error(), "task t: render /x") {
 				t.Errorf("RenderFiles = %d files, %v; want an error that names the task and the file", len(files), err)
-			}
-			if d := time.Since(start); d > 10*time.Second {
-				t.Errorf("it took %s", d)
 			}
 		})
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"github.com/goccy/go-yaml"
 )
@@ -37,7 +38,7 @@ func (o *options) show(w io.Writer, v any, table func(io.Writer)) error {
 	return usageError{fmt.Errorf("output %q: want table, json or yaml", o.output)}
 }
 
-// row writes one line of a table, without control characters: what a machine says of itself is printed here.
+// row writes one line of a table: what a machine says of itself is printed here (T23).
 func row(w io.Writer, cells ...any) {
 	words := make([]string, len(cells))
 	for i, c := range cells {
@@ -46,9 +47,11 @@ func row(w io.Writer, cells ...any) {
 	fmt.Fprintln(w, strings.TrimRight(strings.Join(words, "\t"), "\t"))
 }
 
+// plain replaces what a terminal does not print but obeys: control characters and, of Unicode, what turns the direction
+// of text or has no width.
 func plain(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r < 0x20 || r >= 0x7f && r < 0xa0 {
+		if !unicode.IsPrint(r) {
 			return '?'
 		}
 		return r

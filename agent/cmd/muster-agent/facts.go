@@ -7,11 +7,9 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"maps"
+	"os"
 	"slices"
-	"strconv"
 	"strings"
-	"text/tabwriter"
 
 	"muster/agent"
 	"muster/agent/facts"
@@ -22,30 +20,59 @@ import (
 type wholeLook struct {
 	Facts    facts.Facts        `json:"facts"`
 	Hash     string             `json:"facts_hash"`
+	HWHash   string             `json:"hw_hash"`
 	State    facts.State        `json:"state"`
 	Errors   []facts.ProbeError `json:"errors"`
 	TimingMS map[string]int64   `json:"timing_ms"`
 }
 
+const factsHelp = `usage: muster-agent facts [-o FORM] [--only A,B] [--errors] [--root DIR [--programs]]
+
+Print what this machine is. An ordinary user gets what he may read; --errors names the rest.
+
+  -o FORM      json (the default), yaml, table, facter (the flat names of
+               Facter 2) or ironic (inspection data)
+  --only A,B   run these collectors only:
+               %s
+  --root DIR   read /proc, /sys, /dev and /etc/muster/facts.d below DIR
+  --programs   run the programs of that facts.d too: they are code of whoever
+               made DIR
+  --errors     print also what could not be read, the state, hashes and times
+
+Examples:
+  muster-agent facts -o table                   all of this machine, for people
+  muster-agent facts --only disks,nics -o yaml  its disks and interfaces
+  muster-agent facts --errors | jq .errors      what could not be read, and why
+  muster-agent facts --root ./machine7          a copy of a machine's /proc, /sys
+`
+
+// wrongFacts explains a command line that is wrong.
+func wrongFacts(stderr io.Writer, format string, args ...any) error {
+	fmt.Fprintf(stderr, "muster-agent facts: "+format+"\ntry muster-agent facts --help\n", args...)
+	return errUsage
+}
+
 // printFacts is the command "facts".
 func printFacts(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	fs := flag.NewFlagSet("muster-agent facts", flag.ContinueOnError)
-	fs.SetOutput(stderr)
-	format := fs.String("o", "json", "how to print: `json|yaml|table|facter|ironic`")
-	root := fs.String("root", "/", "read /proc, /sys and /dev below `DIR`")
-	only := fs.String("only", "", "run these collectors only: `A,B`")
-	programs := fs.Bool("programs", false, "run the programs of DIR/etc/muster/facts.d too: they are code of whoever made DIR")
-	all := fs.Bool("errors", false, "print also the state (health of disks, temperatures), what could not be read, and the times")
-	if err := fs.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return err
-		}
-		return errUsage
+	fs.SetOutput(io.Discard)
+	format := fs.String("o", "json", "")
+	root := fs.String("root", "/", "")
+	only := fs.String("only", "", "")
+	programs := fs.Bool("programs", false, "")
+	all := fs.Bool("errors", false, "")
+	switch err := fs.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprintf(stdout, factsHelp, strings.Join(wrap(strings.Join(probe.Collectors(), ", "), 64), "\n               "))
+		return nil
+	case err != nil:
+		return wrongFacts(stderr, "%v", err)
+	case fs.NArg() > 0:
+		return wrongFacts(stderr, "there are no other words; got %q", fs.Arg(0))
 	}
 	print, known := printers[*format]
-	if fs.NArg() > 0 || !known {
-		fmt.Fprintf(stderr, "muster-agent facts: -o takes json, yaml, table, facter or ironic, and there are no other words\n%s\n", usage)
-		return errUsage
+	if !known {
+		return wrongFacts(stderr, "-o takes json, yaml, table, facter or ironic; got %q", *format)
 	}
 	line, err := agent.ReadArgs(*root)
 	if err != nil {
@@ -55,17 +82,57 @@ func printFacts(ctx context.Context, args []string, stdout, stderr io.Writer) er
 	if *only != "" {
 		o.Only = strings.Split(*only, ",")
 	}
+	for _, name := range o.Only {
+		if !slices.Contains(probe.Collectors(), name) {
+			return wrongFacts(stderr, "--only: there is no collector %q%s; there are %s", name, nearest(name, probe.Collectors()), strings.Join(probe.Collectors(), ", "))
+		}
+	}
+	if _, err := os.Stat(*root); err != nil {
+		return fmt.Errorf("--root: %w", err)
+	}
 	p := look(ctx, o, func(*probe.Result) {}) // nobody listened before: no neighbour is known
 	return print(stdout, p, *all)
 }
 
+// nearest is " (did you mean X?)" for the name that differs least, when it does not differ much.
+func nearest(name string, names []string) string {
+	best, least := "", 3
+	for _, n := range names {
+		if d := distance(name, n); d < least {
+			best, least = n, d
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return fmt.Sprintf(" (did you mean %s?)", best)
+}
+
+// distance is how many letters must be put in, left out or changed to make b of a (Levenshtein).
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		corner := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := corner
+			if a[i] != b[j] {
+				cost = 1 + min(corner, row[j], row[j+1])
+			}
+			corner, row[j+1] = row[j+1], cost
+		}
+	}
+	return row[len(b)]
+}
+
 // printers are the values of -o. With all, errors and times are printed too, where the form has room for them.
 var printers = map[string]func(w io.Writer, p agent.Probed, all bool) error{
-	"json": func(w io.Writer, p agent.Probed, all bool) error { return printJSON(w, document(p, all)) },
-	"yaml": func(w io.Writer, p agent.Probed, all bool) error { return printAs(printYAML, w, document(p, all)) },
-	"table": func(w io.Writer, p agent.Probed, all bool) error {
-		return errors.Join(printAs(printTable, w, document(p, all)), printHealth(w, p))
-	},
+	"json":  func(w io.Writer, p agent.Probed, all bool) error { return printJSON(w, document(p, all)) },
+	"yaml":  func(w io.Writer, p agent.Probed, all bool) error { return printAs(printYAML, w, document(p, all)) },
+	"table": printTable,
 	"facter": func(w io.Writer, p agent.Probed, _ bool) error {
 		return printJSON(w, p.Facts.Facter())
 	},
@@ -75,9 +142,18 @@ var printers = map[string]func(w io.Writer, p agent.Probed, all bool) error{
 // document is the facts, or the whole look.
 func document(p agent.Probed, all bool) any {
 	if all {
-		return wholeLook{p.Facts, p.Hash, p.State, p.Errors, p.TimingMS}
+		return wholeLook{p.Facts, p.Hash, hardwareHash(p.Facts), p.State, p.Errors, p.TimingMS}
 	}
 	return p.Facts
+}
+
+// hardwareHash is that of the facts without names, addresses, lifetimes and the command line; "" when there is none.
+func hardwareHash(f facts.Facts) string {
+	hash, err := f.HardwareHash()
+	if err != nil {
+		return ""
+	}
+	return hash
 }
 
 // printIronic puts errors into the inventory, as ironic-python-agent does: what was found is of use without the rest.
@@ -113,75 +189,4 @@ func printAs(print func(io.Writer, any) error, w io.Writer, doc any) error {
 		return err
 	}
 	return print(w, tree)
-}
-
-// printHealth prints a line for each disk that says how it is, and for each sensor.
-func printHealth(w io.Writer, p agent.Probed) error {
-	names := map[string]string{}
-	for _, d := range p.Facts.Disks {
-		names[d.ID] = d.Name + " "
-	}
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for _, id := range slices.Sorted(maps.Keys(p.State.Disks)) {
-		fmt.Fprintf(t, "health %s%s\t%s\n", printable(names[id]), printable(id), p.State.Disks[id])
-	}
-	for _, s := range p.State.Temps {
-		fmt.Fprintf(t, "temperature %s\t%d C\n", printable(strings.TrimSpace(s.Sensor+" "+s.Label)), s.TempC)
-	}
-	return t.Flush()
-}
-
-// printTable prints a tree as dotted names and values, one in a line, as rules name them.
-func printTable(w io.Writer, tree any) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	printTree(t, "", tree)
-	return t.Flush()
-}
-
-func printTree(w io.Writer, name string, v any) {
-	switch v := v.(type) {
-	case map[string]any:
-		keys := make([]string, 0, len(v))
-		for k := range v {
-			keys = append(keys, k)
-		}
-		slices.Sort(keys)
-		for _, k := range keys {
-			printTree(w, strings.TrimPrefix(name+"."+k, "."), v[k])
-		}
-	case []any:
-		if words, ok := scalars(v); ok {
-			fmt.Fprintf(w, "%s\t%s\n", name, words)
-			return
-		}
-		for i, e := range v {
-			printTree(w, name+"["+strconv.Itoa(i)+"]", e)
-		}
-	case string:
-		fmt.Fprintf(w, "%s\t%s\n", name, printable(v))
-	default:
-		fmt.Fprintf(w, "%s\t%v\n", name, v)
-	}
-}
-
-// scalars joins a list of plain values; ok is false when it holds anything else.
-func scalars(list []any) (s string, ok bool) {
-	words := make([]string, len(list))
-	for i, e := range list {
-		switch e := e.(type) {
-		case map[string]any, []any:
-			return "", false
-		default:
-			words[i] = printable(fmt.Sprint(e))
-		}
-	}
-	return strings.Join(words, " "), true
-}
-
-// printable keeps a hostile serial number from moving the cursor.
-func printable(s string) string {
-	if q := strconv.Quote(s); q != `"`+s+`"` {
-		return q
-	}
-	return s
 }

@@ -83,11 +83,14 @@ func TestHealthInTheTable(t *testing.T) {
 	if err := printers["table"](&out, p, false); err != nil {
 		t.Fatal(err)
 	}
-	_, got, _ := strings.Cut(out.String(), "schema               1\n")
-	const want = `health sda naa.5             FAILING (threshold), 31 C
-health "naa.6\x1b[2J"        ok
-temperature coretemp Core 0  54 C
-temperature acpitz           -5 C
+	_, got, _ := strings.Cut(out.String(), "disks health\n")
+	const want = `  name  id              health
+  sda   naa.5           FAILING (threshold), 31 C
+        "naa.6\x1b[2J"  ok
+temps
+  sensor    label   temp_c
+  coretemp  Core 0  54 °C
+  acpitz            -5 °C
 `
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got\n%s\n%s", diff, &out)

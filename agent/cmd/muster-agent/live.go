@@ -92,7 +92,9 @@ func look(ctx context.Context, o probe.Options, last func(*probe.Result)) agent.
 	r := probe.Run(ctx, o)
 	last(&r)
 	p := agent.Probed{Facts: r.Facts, State: r.State, Errors: r.Errors, TimingMS: r.TimingMS}
-	p.State.UptimeMS = agent.Uptime().Milliseconds()
+	if o.Root == "/" {
+		p.State.UptimeMS = agent.Uptime().Milliseconds()
+	}
 	var err error
 	if p.Hash, err = p.Facts.Hash(); err != nil {
 		p.Hash = "" // the broker computes its own

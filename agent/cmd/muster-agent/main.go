@@ -12,7 +12,8 @@
 //	--root DIR    read /proc, /sys, /dev and /etc/muster/facts.d below DIR
 //	--programs    run the programs of that facts.d, too; without --root they always run
 //	--only A,B    run these collectors only
-//	--errors      print also what could not be read, and how long each collector took; ironic has room for errors only
+//	--errors      print also what could not be read, the state, the hashes, and how long each collector took; ironic has
+//	              room for errors only
 package main
 
 import (

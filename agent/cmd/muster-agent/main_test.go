@@ -68,7 +68,10 @@ func TestCommandLine(t *testing.T) {
 	}{
 		{"--version", 0, "muster-agent "},
 		{"--help", 0, "usage: muster-agent"},
-		{"facts -h", 0, "-root"},
+		{"facts -h", 0, "muster-agent facts --only disks,nics -o yaml"},
+		{"facts --only disks,disk", 2, `--only: there is no collector "disk" (did you mean disks?); there are kernel, system,`},
+		{"facts --root /does/not/exist", 1, "--root: stat /does/not/exist: no such file or directory"},
+		{"facts disks", 2, `there are no other words; got "disks"`},
 		{"reboot", 2, `there is no command "reboot"`},
 		{"facts -o xml", 2, "-o takes json, yaml, table, facter or ironic"},
 		{"facts --no", 2, "flag provided but not defined"},
