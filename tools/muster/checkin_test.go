@@ -64,7 +64,8 @@ func serveBroker(t *testing.T, mac string) (b *broker.Broker, url, token string)
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := api.New(api.Config{Broker: b, Images: images, Boot: boots, TokenHash: strings.Repeat("0", 64), BaseURL: base, Log: log})
+	h, err := api.New(api.Config{Broker: b, Images: images, Boot: boots, TokenHash: strings.Repeat("0", 64), BaseURL: base, Log: log,
+		PlainSecrets: true}) // TLS has tests of its own
 	if err != nil {
 		t.Fatal(err)
 	}
