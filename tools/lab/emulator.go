@@ -22,22 +22,49 @@ func (m *Machine) args() []string {
 		"-accel", "tcg,thread=multi",
 		"-cpu", c.CPU,
 		"-m", strconv.Itoa(c.MemoryMiB),
-		"-smp", strconv.Itoa(c.CPUs),
-		"-rtc", "base=utc,clock=host",
 		"-chardev", "socket,id=qmp,fd=3", "-mon", "chardev=qmp,mode=control",
 		"-chardev", "file,id=serial,append=on,path=" + escape(m.Console()), "-serial", "chardev:serial",
-		"-device", fmt.Sprintf("virtio-rng-pci,addr=%#x", slotRNG),
-		"-smbios", c.smbios(), "-uuid", c.UUID,
+		"-uuid", c.UUID,
 	}
 	args = append(args, p.args...)
 	args = append(args, p.flashArgs(m.path("vars.fd"))...)
+	args = append(args, c.kernelArgs()...)
+	if c.TPM {
+		args = append(args, "-chardev", "socket,id=tpm,fd=4", "-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm0")
+	}
+	if c.board != nil {
+		args = append(args, c.board.args(m)...)
+	} else {
+		args = append(args, m.plainArgs()...)
+	}
+	return append(args, c.Extra...)
+}
+
+// plainArgs are the devices of a machine without a board of its own, all on the root bus.
+func (m *Machine) plainArgs() []string {
+	args := []string{
+		"-smp", strconv.Itoa(m.config.CPUs),
+		"-rtc", "base=utc,clock=host",
+		"-device", fmt.Sprintf("virtio-rng-pci,addr=%#x", slotRNG),
+		"-smbios", m.config.smbios(),
+	}
 	for i := range m.macs {
 		args = append(args, m.nicArgs(i)...)
 	}
 	for i := range m.disks {
 		args = append(args, m.diskArgs(i)...)
 	}
-	return append(args, c.Extra...)
+	return args
+}
+
+func (c MachineConfig) kernelArgs() []string {
+	var args []string
+	for _, f := range []struct{ flag, value string }{{"-kernel", c.Kernel}, {"-initrd", c.Initrd}, {"-append", c.Append}} {
+		if f.value != "" {
+			args = append(args, f.flag, f.value)
+		}
+	}
+	return args
 }
 
 // nicArgs keeps QEMU's iPXE ROM for SeaBIOS, which has no network boot of its own, and takes it away from OVMF, which has.
@@ -48,10 +75,12 @@ func (m *Machine) nicArgs(i int) []string {
 	} else {
 		device += ",romfile="
 	}
-	return []string{
-		"-netdev", fmt.Sprintf("tap,id=%s,ifname=%s,script=no,downscript=no", nicID(i), m.taps[i]),
-		"-device", device,
-	}
+	return append(m.netdevArgs(i), "-device", device)
+}
+
+// netdevArgs is the cable from NIC i to the bridge.
+func (m *Machine) netdevArgs(i int) []string {
+	return []string{"-netdev", fmt.Sprintf("tap,id=%s,ifname=%s,script=no,downscript=no", nicID(i), m.taps[i])}
 }
 
 // diskArgs gives holes back to the host when the guest discards or writes zeroes.

@@ -100,12 +100,15 @@ const (
 
 // bootOptions is the order of a UEFI machine: each NIC, then the removable-media loader of whatever disk has one.
 func (c MachineConfig) bootOptions(macs []macAddr) []bootOption {
+	if c.board != nil {
+		return c.board.boots
+	}
 	var options []bootOption
 	for i, mac := range macs {
 		name := "Network " + strconv.Itoa(i)
-		path := pxePath(slotNIC+i, mac)
+		path := pxePath(mac, slotNIC+i)
 		if c.HTTPBoot {
-			path = httpBootPath(slotNIC+i, mac)
+			path = httpBootPath(mac, slotNIC+i)
 		}
 		options = append(options, bootOption{name, path})
 	}

@@ -9,16 +9,12 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // MachineConfig describes a machine. Only Name is required.
@@ -36,7 +32,21 @@ type MachineConfig struct {
 	// SMBIOS type 1. An empty UUID is derived from the names; the others stay QEMU's own.
 	Serial, Manufacturer, Product, UUID string
 
+	// A kernel that QEMU itself loads, in place of all that the firmware would boot from: for machines whose boot is
+	// not what is looked at. There is no BootCurrent then, and no BOOTIF but the one in Append.
+	Kernel, Initrd, Append string
+
+	TPM   bool     // a TPM 2.0 (swtpm) on a command response buffer; what it keeps lasts over power cycles
 	Extra []string // further arguments for QEMU
+
+	board *board // if nil, the plain one
+}
+
+// A board is how a machine is put together that is not the lab's plain one.
+type board struct {
+	args   func(m *Machine) []string // QEMU's, for processors, clock, SMBIOS and all that is plugged in
+	boots  []bootOption              // of UEFI, in their order
+	pulled []int                     // NICs without a cable
 }
 
 // DiskConfig describes a disk. The network comes before disks in the boot order, and they come in their own order.
@@ -64,13 +74,6 @@ type Machine struct {
 
 	scan    sync.Mutex
 	scanned int64 // offset of the console file up to which WaitConsole has looked
-}
-
-// A process is one power cycle.
-type process struct {
-	pid   int
-	qmp   *qmp
-	ended chan struct{}
 }
 
 var machineName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,31}$`)
@@ -107,6 +110,11 @@ func (r *Rack) Machine(c MachineConfig) (*Machine, error) {
 func (m *Machine) build() error {
 	for _, name := range []string{"console.log", "qemu.log"} {
 		if err := os.WriteFile(m.path(name), nil, 0o644); err != nil {
+			return err
+		}
+	}
+	if m.config.TPM {
+		if err := m.newTPM(); err != nil {
 			return err
 		}
 	}
@@ -197,8 +205,11 @@ func (c MachineConfig) check() ([]macAddr, error) {
 	if len(c.MACs) > maxNICs || len(c.Disks) > maxDisks {
 		return nil, fmt.Errorf("add machine %q: %d NICs and %d disks: want at most %d and %d", c.Name, len(c.MACs), len(c.Disks), maxNICs, maxDisks)
 	}
-	if c.Firmware != BIOS && c.NIC != "virtio-net-pci" {
+	if c.Firmware != BIOS && c.NIC != "virtio-net-pci" && c.board == nil {
 		return nil, fmt.Errorf("add machine %q: NIC %q: OVMF boots from virtio-net-pci alone", c.Name, c.NIC)
+	}
+	if c.Kernel == "" && (c.Initrd != "" || c.Append != "") {
+		return nil, fmt.Errorf("add machine %q: an initrd or a command line without a kernel: name one", c.Name)
 	}
 	for i, d := range c.Disks {
 		if err := d.check(); err != nil {
@@ -260,6 +271,10 @@ func (m *Machine) On() error {
 		return fmt.Errorf("switch on %s: %w", m.config.Name, err)
 	}
 	m.run = run
+	if err := m.pullCables(); err != nil {
+		run.kill()
+		return fmt.Errorf("switch on %s: %w", m.config.Name, err)
+	}
 	m.rack.log.Info("machine on", "machine", m.config.Name, "pid", run.pid)
 	return nil
 }
@@ -289,8 +304,19 @@ func (m *Machine) start() (*process, error) {
 	cmd.Stdout, cmd.Stderr = stderr, stderr
 	cmd.ExtraFiles = []*os.File{theirs} // becomes descriptor 3
 	run := &process{ended: make(chan struct{})}
+	if m.config.TPM {
+		tpm, socket, err := m.startTPM()
+		if err != nil {
+			ours.Close()
+			return nil, err
+		}
+		defer socket.Close()
+		run.tpm = tpm
+		cmd.ExtraFiles = append(cmd.ExtraFiles, socket) // descriptor 4
+	}
 	if err := run.start(cmd); err != nil {
 		ours.Close()
+		run.tpm.kill()
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
@@ -308,46 +334,6 @@ func (m *Machine) start() (*process, error) {
 		run.qmp.close()
 	}()
 	return run, nil
-}
-
-// start runs the command from a thread that lives as long as it: the kernel sends the parent death signal when the thread
-// that forked ends, which may be long before the process does.
-func (p *process) start(cmd *exec.Cmd) error {
-	started := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := cmd.Start()
-		if err == nil {
-			p.pid = cmd.Process.Pid
-		}
-		started <- err
-		if err == nil {
-			_ = cmd.Wait() // how QEMU ended is of no use; what it said is in its log
-			close(p.ended)
-		}
-	}()
-	return <-started
-}
-
-func (p *process) running() bool {
-	if p == nil {
-		return false
-	}
-	select {
-	case <-p.ended:
-		return false
-	default:
-		return true
-	}
-}
-
-// kill ends the process by its id, which is its own until it has been waited for.
-func (p *process) kill() {
-	if p.running() {
-		_ = unix.Kill(p.pid, unix.SIGKILL) // it may have just ended
-	}
-	<-p.ended
 }
 
 // event logs what the machine does by itself, such as RESET and SHUTDOWN.
@@ -379,6 +365,21 @@ func (m *Machine) Off() error {
 func (m *Machine) Reset() error {
 	_, err := m.QMP(context.Background(), "system_reset", nil)
 	return err
+}
+
+// pullCables cuts the links that are down from power-on; the firmware has not looked at them yet.
+func (m *Machine) pullCables() error {
+	if m.config.board == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
+	defer cancel()
+	for _, i := range m.config.board.pulled {
+		if _, err := m.run.qmp.run(ctx, "set_link", map[string]any{"name": nicID(i), "up": false}); err != nil {
+			return fmt.Errorf("pull the cable of NIC %d: %w", i, err)
+		}
+	}
+	return nil
 }
 
 // SetLink plugs or pulls the cable of NIC i, counted from 0.
@@ -423,23 +424,6 @@ func (m *Machine) Wait(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("await the end of %s: %w", m.config.Name, context.Cause(ctx))
 	}
-}
-
-// socketPair gives both ends of a connection for QMP: a path would be bound to 107 bytes and could be taken by others.
-func socketPair() (ours net.Conn, theirs *os.File, err error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, nil, fmt.Errorf("make a socket pair: %w", err)
-	}
-	local := os.NewFile(uintptr(fds[0]), "qmp")
-	theirs = os.NewFile(uintptr(fds[1]), "qmp of qemu")
-	ours, err = net.FileConn(local) // a copy
-	local.Close()
-	if err != nil {
-		theirs.Close()
-		return nil, nil, fmt.Errorf("make a socket pair: %w", err)
-	}
-	return ours, theirs, nil
 }
 
 func nicID(i int) string { return "net" + strconv.Itoa(i) }

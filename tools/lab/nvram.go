@@ -130,24 +130,25 @@ type macAddr [6]byte
 
 // Device paths, UEFI 2.10 chapter 10. The network ones are those that OVMF's own network stack installs, byte for byte:
 // a boot option for it is found by its whole path.
-func pxePath(slot int, mac macAddr) []byte {
-	return bytes.Join([][]byte{nicPath(slot, mac), pathNode(3, 12, make([]byte, 23)), endNode()}, nil) // IPv4 by DHCP
+func pxePath(mac macAddr, slots ...int) []byte {
+	return bytes.Join([][]byte{nicPath(mac, slots...), pathNode(3, 12, make([]byte, 23)), endNode()}, nil) // IPv4 by DHCP
 }
 
-func httpBootPath(slot int, mac macAddr) []byte {
-	return bytes.Join([][]byte{nicPath(slot, mac), pathNode(3, 12, make([]byte, 23)), pathNode(3, 24, nil), endNode()}, nil) // Uri()
+func httpBootPath(mac macAddr, slots ...int) []byte {
+	return bytes.Join([][]byte{nicPath(mac, slots...), pathNode(3, 12, make([]byte, 23)), pathNode(3, 24, nil), endNode()}, nil) // Uri()
 }
 
-func nicPath(slot int, mac macAddr) []byte {
+// nicPath takes the slot on the root bus, and behind each bridge the one there.
+func nicPath(mac macAddr, slots ...int) []byte {
 	root := binary.LittleEndian.AppendUint32(nil, 0x0a0341d0) // ACPI PNP0A03, as an EISA id
 	root = binary.LittleEndian.AppendUint32(root, 0)
+	path := pathNode(2, 1, root) // PciRoot(0)
+	for _, slot := range slots {
+		path = append(path, pathNode(1, 1, []byte{0, byte(slot)})...) // Pci(slot,0)
+	}
 	address := make([]byte, 32)
 	copy(address, mac[:])
-	return bytes.Join([][]byte{
-		pathNode(2, 1, root),                  // PciRoot(0)
-		pathNode(1, 1, []byte{0, byte(slot)}), // Pci(slot,0)
-		pathNode(3, 11, append(address, 1)),   // MAC(...,1): Ethernet
-	}, nil)
+	return append(path, pathNode(3, 11, append(address, 1))...) // MAC(...,1): Ethernet
 }
 
 // filePath is a short-form path: the firmware looks for the file on every file system it finds.

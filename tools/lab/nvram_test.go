@@ -51,7 +51,7 @@ func TestBootOrderIsWrittenAsOVMFWritesIt(t *testing.T) {
 	}
 	mac := macAddr{0x52, 0x54, 0, 0x12, 0x34, 0x56}
 	// The second order replaces the first.
-	for _, options := range [][]bootOption{{{"x", filePath("x")}}, {{"N", pxePath(1, mac)}, {"D", filePath("d")}}} {
+	for _, options := range [][]bootOption{{{"x", filePath("x")}}, {{"N", pxePath(mac, 1)}, {"D", filePath("d")}}} {
 		if err := s.setBootOrder(options); err != nil {
 			t.Fatal(err)
 		}
