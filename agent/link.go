@@ -91,6 +91,25 @@ func (n *Network) Up(ctx context.Context) error {
 	}
 }
 
+// Raise sets up the NICs that are there by now. Up has returned, maybe, before the driver of the last was loaded, and a NIC
+// that is down tells neither its link nor its switch port.
+func (n *Network) Raise() error {
+	links, err := n.Links()
+	if err != nil {
+		return fmt.Errorf("list the network interfaces: %w", err)
+	}
+	var errs []error
+	for _, l := range links {
+		if l.Up {
+			continue
+		}
+		if err := n.LinkUp(l.Name); err != nil {
+			errs = append(errs, fmt.Errorf("set %s up: %w", l.Name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 func gateway(l Lease) string {
 	if !l.Gateway.IsValid() {
 		return ", no gateway"

@@ -128,6 +128,55 @@ func TestNetwork(t *testing.T) {
 	}
 }
 
+// The driver of a NIC is loaded after the one that booted has its address: it is set up all the same.
+func TestLateNICIsRaised(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		r := &rack{began: time.Now(), appears: map[string]time.Duration{"eth0": 0, "eth1": time.Minute}, carrier: map[string]time.Duration{"eth0": 0}, serves: map[string]time.Duration{"eth0": 0}}
+		n := r.network("", &screen{})
+		if err := n.Up(ctx); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Minute)
+		for range 2 {
+			if err := n.Raise(); err != nil {
+				t.Error(err)
+			}
+		}
+		if got := strings.Join(r.up, " "); got != "eth0 eth1" {
+			t.Errorf("set up %q; want each NIC once", got)
+		}
+		n.LinkUp = func(string) error { return errors.New("operation not permitted") }
+		r.up = nil
+		if err := n.Raise(); err == nil || err.Error() != "set eth0 up: operation not permitted\nset eth1 up: operation not permitted" {
+			t.Errorf("Raise() = %v; want both NICs named", err)
+		}
+	})
+}
+
+func TestDeviceEvents(t *testing.T) {
+	for _, row := range []struct {
+		name            string
+		event           Uevent
+		raised, changed bool
+	}{
+		{"a new NIC is set up and reported", Uevent{Action: "add", Subsystem: "net"}, true, true},
+		{"a new disk is reported", Uevent{Action: "add", Subsystem: "block"}, false, true},
+		{"a NIC that is gone is reported", Uevent{Action: "remove", Subsystem: "net"}, false, true},
+		{"a NIC that is renamed is neither", Uevent{Action: "move", Subsystem: "net"}, false, false},
+		{"a queue of a NIC is neither", Uevent{Action: "add", Subsystem: "queues"}, false, false},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			raised, changed := false, make(chan struct{}, 1)
+			device(t.Context(), &Plug{Now: time.Now}, func() { raised = true }, changed, row.event)
+			if raised != row.raised || (len(changed) == 1) != row.changed {
+				t.Errorf("raised %v, changed %v; want %v, %v", raised, len(changed) == 1, row.raised, row.changed)
+			}
+		})
+	}
+}
+
 func TestLeaseIsRenewed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())

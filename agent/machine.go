@@ -39,11 +39,23 @@ func (a *Agent) here(modules *Modules) {
 	changed := make(chan struct{}, 1)
 	var events *Uevents
 	a.Changed, a.Module = changed, modules.Load
+	net := &Network{BootMAC: a.Args.BootMAC, Console: a.Console, Now: a.Now,
+		Links:  func() ([]Link, error) { return kernelLinks(a.Root) },
+		LinkUp: setLinkUp,
+		Lease:  askLease,
+		Apply:  func(name string, now, old Lease) error { return applyLease(a.Root, name, now, old) },
+	}
+	a.Network = net.Up
+	raise := func() {
+		if err := net.Raise(); err != nil {
+			a.Console.Printf("%v", err)
+		}
+	}
 	a.Drivers = func(ctx context.Context) (err error) {
 		if events, err = ListenUevents(a.Now); err != nil {
 			a.Console.Printf("%v; devices that come later stay without driver", err)
 		} else {
-			go events.Run(ctx, func(e Uevent) { a.device(ctx, plug, changed, e) })
+			go events.Run(ctx, func(e Uevent) { device(ctx, plug, raise, changed, e) })
 		}
 		if err := plug.Coldplug(ctx); err != nil {
 			return err
@@ -57,18 +69,12 @@ func (a *Agent) here(modules *Modules) {
 			s.Quiet = events.Quiet
 		}
 		s.Wait(ctx)
+		raise()  // without events, for one
 		select { // what came until now is in the first look at the machine
 		case <-changed:
 		default:
 		}
 	}
-	net := &Network{BootMAC: a.Args.BootMAC, Console: a.Console, Now: a.Now,
-		Links:  func() ([]Link, error) { return kernelLinks(a.Root) },
-		LinkUp: setLinkUp,
-		Lease:  askLease,
-		Apply:  func(name string, now, old Lease) error { return applyLease(a.Root, name, now, old) },
-	}
-	a.Network = net.Up
 	a.SetClock = setClock
 	a.Reboot = func() error { return leave(unix.LINUX_REBOOT_CMD_RESTART) }
 	a.Poweroff = func() error { return leave(unix.LINUX_REBOOT_CMD_POWER_OFF) }
@@ -78,10 +84,13 @@ func (a *Agent) here(modules *Modules) {
 	a.Mount = mountDevice
 }
 
-// device takes one event: a driver for what is new, and another check-in for what facts hold.
-func (a *Agent) device(ctx context.Context, plug *Plug, changed chan<- struct{}, e Uevent) {
+// device takes one event: a driver for what is new, a link for a new NIC, and another check-in for what facts hold.
+func device(ctx context.Context, plug *Plug, raise func(), changed chan<- struct{}, e Uevent) {
 	if e.Action == "add" {
 		plug.Hotplug(ctx, e.Modalias)
+		if e.Subsystem == "net" {
+			raise()
+		}
 	}
 	hardware := e.Subsystem == "pci" || e.Subsystem == "net" || e.Subsystem == "block"
 	if hardware && (e.Action == "add" || e.Action == "remove") {
