@@ -120,10 +120,10 @@ func (b *Broker) learn(tx Tx, n *Node, in *facts.CheckIn, o outcome) (events []E
 	if first {
 		kind, text = EventRegistered, "facts: "
 	}
-	e := Event{Kind: kind, Who: "agent", Text: text + Summary(in.Facts)}
+	e := Event{Kind: kind, Who: "agent", Text: text + Summary(in.Facts), Data: millis(in.TimingMS)}
 	if in.State != nil && in.State.UptimeMS > 0 {
 		n.Boot.UpMS = in.State.UptimeMS
-		e.Data = map[string]string{"since_kernel_ms": fmt.Sprint(in.State.UptimeMS)}
+		e.Data["since_kernel_ms"] = fmt.Sprint(in.State.UptimeMS)
 		e.Text += fmt.Sprintf(" (%.1f s after kernel start)", float64(in.State.UptimeMS)/1000)
 	}
 	if len(in.Errors) > 0 {
