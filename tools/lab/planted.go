@@ -35,7 +35,7 @@ func (r *Rack) Planted(ctx context.Context, c PlantedConfig) (*Machine, error) {
 		return nil, fmt.Errorf("add machine %q: %w", c.Name, err)
 	}
 	if c.BMC == nil {
-		c.BMC = plantedBMC
+		c.BMC = simulatedBMC
 	}
 	return r.Machine(MachineConfig{
 		Name: c.Name, Firmware: c.Firmware, MemoryMiB: 2048, CPUs: 8, CPU: "Nehalem",
@@ -51,8 +51,8 @@ func (r *Rack) Planted(ctx context.Context, c PlantedConfig) (*Machine, error) {
 	})
 }
 
-// plantedBMC is as QEMU's IPMI simulator can be: no sensors, no LAN (hw/ipmi/ipmi_bmc_sim.c).
-var plantedBMC = []string{
+// simulatedBMC is as QEMU's IPMI simulator can be: no sensors, no LAN (hw/ipmi/ipmi_bmc_sim.c).
+var simulatedBMC = []string{
 	"-device", "ipmi-bmc-sim,id=bmc0,device_id=0x20,ipmi_version=2,slave_addr=0x20,fwrev1=0x03,fwrev2=0x21,mfg_id=0x0002a2,product_id=0x0100," +
 		"guid=33445566-7788-99aa-bbcc-ddeeff001122",
 	"-device", "isa-ipmi-kcs,bmc=bmc0",
