@@ -44,14 +44,15 @@ func labCommand() *cobra.Command {
 			return err
 		},
 	}
-	for _, sub := range []*cobra.Command{run, build} {
+	planted := plantedCommand(o)
+	for _, sub := range []*cobra.Command{run, build, planted} {
 		sub.Flags().StringVar(&o.cache, "cache", ".cache", "directory for what is built")
 		sub.Flags().StringVar(&o.source, "source", ".", "directory of muster's source, which the ramdisk is built from")
 	}
 	run.Flags().StringVar(&o.firmware, "firmware", "bios", "bios, uefi or secureboot")
 	run.Flags().BoolVar(&o.keep, "keep", false, "leave the rack running until Ctrl-C, and say how to talk to it")
 	run.Flags().DurationVar(&o.limit, "limit", 20*time.Minute, "give up after that long")
-	c.AddCommand(run, build)
+	c.AddCommand(run, build, planted)
 	return c
 }
 
@@ -155,14 +156,7 @@ func runLab(parent context.Context, o *labOptions, out io.Writer) (err error) {
 
 // startLab starts muster serve on an empty data directory, with the image and the policies.
 func startLab(ctx context.Context, rack *lab.Rack, f lab.Firmware, p *parts) (*lab.Server, error) {
-	program, err := os.Executable()
-	if err != nil {
-		return nil, fmt.Errorf("find muster: %w", err)
-	}
-	if err := os.RemoveAll(filepath.Join(rack.Dir(), "data")); err != nil {
-		return nil, fmt.Errorf("empty the rack's data: %w", err)
-	}
-	server, err := rack.Serve(lab.ServerConfig{Program: program, Ramdisk: p.ramdisk, Args: rack.ServeArgs(f)})
+	server, err := emptyServer(rack, p.ramdisk, rack.ServeArgs(f))
 	if err != nil {
 		return nil, err
 	}
@@ -176,6 +170,18 @@ func startLab(ctx context.Context, rack *lab.Rack, f lab.Firmware, p *parts) (*l
 	}
 	_, err = server.Apply(ctx, []byte(lab.Policies))
 	return server, err
+}
+
+// emptyServer starts this program as muster serve, on an empty data directory.
+func emptyServer(rack *lab.Rack, ramdisk string, args []string) (*lab.Server, error) {
+	program, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find muster: %w", err)
+	}
+	if err := os.RemoveAll(filepath.Join(rack.Dir(), "data")); err != nil {
+		return nil, fmt.Errorf("empty the rack's data: %w", err)
+	}
+	return rack.Serve(lab.ServerConfig{Program: program, Ramdisk: ramdisk, Args: args})
 }
 
 func summarize(ctx context.Context, out io.Writer, s *lab.Server, l *lab.Life, n *broker.Node) error {
