@@ -10,7 +10,9 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
+	"time"
 )
 
 // SwitchConfig is what the rack's switch says of itself by LLDP (IEEE 802.1AB).
@@ -37,6 +39,7 @@ type SwitchPort struct {
 // A Switch speaks LLDP on ports of the rack. It is Debian's lldpd, not frames made here, so that a reader is tried on
 // what others write.
 type Switch struct {
+	rack   *Rack
 	stop   context.CancelFunc
 	cmd    *exec.Cmd
 	said   bytes.Buffer
@@ -47,8 +50,8 @@ type Switch struct {
 // chassisPort carries the chassis address: lldpd takes its id from an interface.
 const chassisPort = "sw0"
 
-// Switch starts lldpd in the rack. It says nothing while a machine is off and speaks as soon as it is on, then every other
-// second. A rack has one.
+// Switch starts lldpd in the rack, which speaks on each port that has a carrier and then every other second; a machine may be
+// switched on before or after. A rack has one at a time.
 func (r *Rack) Switch(ctx context.Context, c SwitchConfig) (*Switch, error) {
 	if _, err := exec.LookPath("lldpd"); err != nil {
 		return nil, missingNeed(hostNeed{"lldpd", "lldpd"})
@@ -62,17 +65,15 @@ func (r *Rack) Switch(ctx context.Context, c SwitchConfig) (*Switch, error) {
 		}
 	}
 	// A socket's path has 107 bytes at most; the rack's directory may be anywhere.
-	s := &Switch{socket: "/run/muster-lab-" + r.config.Name + ".lldpd", ended: make(chan struct{})}
-	config := r.config.Dir + "/lldpd.conf"
-	if err := os.WriteFile(config, []byte(c.lldpd()), 0o644); err != nil {
-		return nil, fmt.Errorf("start the switch: %w", err)
-	}
+	s := &Switch{rack: r, socket: "/run/muster-lab-" + r.config.Name + ".lldpd", ended: make(chan struct{})}
 	ports := []string{chassisPort}
 	for _, p := range c.Ports {
 		ports = append(ports, p.tap())
 	}
-	ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
-	s.cmd = r.Command(ctx, "lldpd", "-d", "-d", "-u", s.socket, "-O", config, // in the foreground, with no file of the host's configuration
+	life, stop := context.WithCancel(context.WithoutCancel(ctx))
+	s.stop = stop
+	// In the foreground. In place of lldpcli it starts true: lldpcli would give it the host's configuration and let it speak.
+	s.cmd = r.Command(life, "lldpd", "-d", "-d", "-L", "/bin/true", "-u", s.socket,
 		"-I", strings.Join(ports, ","), "-C", chassisPort, "-m", c.Management.String(), "-S", c.Description)
 	s.cmd.Stdout, s.cmd.Stderr = &s.said, &s.said
 	if err := s.cmd.Start(); err != nil {
@@ -83,7 +84,36 @@ func (r *Rack) Switch(ctx context.Context, c SwitchConfig) (*Switch, error) {
 		defer close(s.ended)
 		_ = s.cmd.Wait() // how it ended is in what it said
 	}()
+	if err := s.configure(ctx, c.lldpd(), ports); err != nil {
+		return nil, errors.Join(err, s.Stop())
+	}
 	return s, nil
+}
+
+// configure waits until lldpd knows the ports, since it takes no configuration for others, and lets it speak.
+func (s *Switch) configure(ctx context.Context, config string, ports []string) error {
+	ctx, cancel := context.WithTimeout(ctx, startLimit)
+	defer cancel()
+	for {
+		known, err := exec.CommandContext(ctx, "lldpcli", "-u", s.socket, "show", "interfaces").CombinedOutput()
+		if err == nil && !slices.ContainsFunc(ports, func(p string) bool { return !bytes.Contains(known, []byte(p)) }) {
+			break
+		}
+		select {
+		case <-s.ended:
+			return fmt.Errorf("start lldpd: it ended")
+		case <-ctx.Done():
+			return fmt.Errorf("wait for lldpd to know the ports %s: %w: %s", strings.Join(ports, ", "), ctx.Err(), known)
+		case <-time.After(consoleBeat):
+		}
+	}
+	// lldpcli gives up its rights before it opens a file: the rack's directory may not be for its user.
+	cmd := exec.CommandContext(ctx, "lldpcli", "-u", s.socket)
+	cmd.Stdin = strings.NewReader(config + "resume\n")
+	if out, err := cmd.CombinedOutput(); err != nil || bytes.Contains(out, []byte("WARN")) || bytes.Contains(out, []byte("ERR")) {
+		return fmt.Errorf("configure lldpd: %v: %s", err, bytes.TrimSpace(out))
+	}
+	return nil
 }
 
 // Stop ends it. The error holds what lldpd said if it had ended by itself.
@@ -96,6 +126,7 @@ func (s *Switch) Stop() error {
 	}
 	s.stop()
 	<-s.ended
+	err = errors.Join(err, ip(context.Background(), "-n", s.rack.config.Name, "link", "del", "dev", chassisPort))
 	for _, name := range []string{s.socket, s.socket + ".lock"} {
 		if rm := os.Remove(name); rm != nil && !errors.Is(rm, fs.ErrNotExist) {
 			err = errors.Join(err, rm)

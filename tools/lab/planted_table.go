@@ -9,8 +9,24 @@ package lab
 // drivers/nvme/host/pci.c NVME_QUIRK_BOGUS_NID), disks behind a hardware RAID that say their WWN (the simulator has none),
 // and lockdown other than none without Secure Boot.
 func PlantedValues(f Firmware) []PlantedValue {
+	values := rows(append(plantedGroups, plantedFirmware(f)))
+	for _, d := range plantedPCI {
+		at := "pci[address=" + d.address + "]."
+		item := "PCI " + d.address + ": "
+		values = append(values, PlantedValue{item + "class", at + "class", d.class}, PlantedValue{item + "vendor_id", at + "vendor_id", d.vendor},
+			PlantedValue{item + "device_id", at + "device_id", d.device}, PlantedValue{item + "driver", at + "driver", d.driver})
+	}
+	return values
+}
+
+// PlantedStates is what the state that goes with the facts tells of the planted machine. QEMU's NVMe controller and ATA
+// disk have SMART, its SCSI, RAID, USB and virtio disks have none.
+func PlantedStates() []PlantedValue { return rows(plantedStates) }
+
+// rows names each value by its group.
+func rows(groups []plantedGroup) []PlantedValue {
 	var values []PlantedValue
-	for _, g := range append(plantedGroups, plantedFirmware(f)) {
+	for _, g := range groups {
 		for _, v := range g.values {
 			path := g.path + "." + v.name
 			if g.path == "" {
@@ -18,12 +34,6 @@ func PlantedValues(f Firmware) []PlantedValue {
 			}
 			values = append(values, PlantedValue{g.item + ": " + v.name, path, v.want})
 		}
-	}
-	for _, d := range plantedPCI {
-		at := "pci[address=" + d.address + "]."
-		item := "PCI " + d.address + ": "
-		values = append(values, PlantedValue{item + "class", at + "class", d.class}, PlantedValue{item + "vendor_id", at + "vendor_id", d.vendor},
-			PlantedValue{item + "device_id", at + "device_id", d.device}, PlantedValue{item + "driver", at + "driver", d.driver})
 	}
 	return values
 }
@@ -158,6 +168,16 @@ var plantedGroups = []plantedGroup{
 	{"virtualization", "virt", []plantedField{{"is_virtual", true}, {"hypervisor_id", "TCGTCGTCGTCG"}, {"kind", "qemu"}}},
 	{"boot", "boot", []plantedField{{"bootif", PlantedMAC}, {"cmdline", Holding("BOOTIF=01-52-54-00-aa-00-01 ")}}},
 }
+
+var plantedStates = []plantedGroup{
+	{"clock", "", []plantedField{{"rtc_epoch_s", Between{1704067200, 1704067200 + 3600}}}}, // 2024-01-01, and an hour to boot
+	{"health of the SATA disk", "disks[naa.5000c500a1b2c3d4]", []plantedField{{"health", "ok"}}},
+	{"health of NVMe namespace 1", "disks[nvme-QEMU_NVMe_Ctrl-NVMESER01-n1]", plantedNVMeHealth},
+	{"health of NVMe namespace 2", "disks[nvme-QEMU_NVMe_Ctrl-NVMESER01-n2]", plantedNVMeHealth},
+}
+
+// plantedNVMeHealth is of a controller that has just been made (hw/nvme/ctrl.c: 323 K).
+var plantedNVMeHealth = []plantedField{{"health", "ok"}, {"temp_c", 50}, {"wear_percent", 0}, {"power_on_hours", Between{0, 1}}, {"media_errors", 0}}
 
 var plantedPackage = []plantedField{{"version", "Xeon-Planted"}, {"serial", "CPUSER"}, {"part", "CPUPART"}, {"asset_tag", "CPUASSET"}, {"max_mhz", 2000}}
 

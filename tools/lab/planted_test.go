@@ -99,16 +99,22 @@ func checkPlanted(t *testing.T, n *broker.Node, f Firmware) {
 	for _, e := range n.Errors {
 		t.Errorf("not read: %+v", e)
 	}
-	tree, err := Tree(n.Facts)
+	judge(t, n.Facts, PlantedValues(f))
+	judge(t, n.FactsState, PlantedStates())
+}
+
+func judge(t *testing.T, found any, values []PlantedValue) {
+	t.Helper()
+	tree, err := Tree(found)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, v := range PlantedValues(f) {
+	for _, v := range values {
 		if err := v.Judge(tree); err != nil {
 			t.Errorf("%s: %v", v.Item, err)
 		}
 	}
-	t.Logf("%d planted values", len(PlantedValues(f)))
+	t.Logf("%d planted values in %T", len(values), found)
 }
 
 func hardwareHash(t *testing.T, n *broker.Node) string {
@@ -203,7 +209,7 @@ func TestPlantedValueIsJudged(t *testing.T) {
 func TestPlantedValuesAreNamedOnce(t *testing.T) {
 	for _, f := range []Firmware{BIOS, UEFI} {
 		seen := map[string]bool{}
-		for _, v := range PlantedValues(f) {
+		for _, v := range append(PlantedValues(f), PlantedStates()...) {
 			if seen[v.Item] || seen[v.Path] {
 				t.Errorf("%s: %s and %s are not the only ones of their name", f, v.Item, v.Path)
 			}
