@@ -289,8 +289,9 @@ func (w *imageWrite) unpack(packed io.Reader) error {
 	return nil
 }
 
-// zeros is a chunk to compare with.
-var zeros = make([]byte, chunkBytes)
+// zeros is a chunk to compare with. It is no slice: that would be made at every start, and be garbage enough for the
+// collector to begin its first round before the program does.
+var zeros [chunkBytes]byte
 
 // put sums one chunk and writes it. Zeros are made by the disk itself where it can: what it held there must go.
 func (w *imageWrite) put(chunk []byte, off int64) error {
