@@ -27,8 +27,9 @@ agent/facts, boot, boot/kargs, boot/pin, broker/rule, broker/task < broker
 agent/facts, broker                                            < broker/store, broker/store/storetest
 broker/store/storetest                                         < broker/store
 agent/facts, boot, boot/pin, broker, broker/repo               < broker/api, broker/web
-boot, broker, broker/api                                       < tools/lab
-agent/facts, boot, boot/dhcp, boot/kargs, boot/pin, boot/tftp, broker, broker/api, broker/repo, broker/store, initramfs, tools/lab < tools/muster
+tools/lab/peers                                                < tools/lab/peers/measure
+boot, broker, broker/api, tools/lab/peers                      < tools/lab
+agent/facts, boot, boot/dhcp, boot/kargs, boot/pin, boot/tftp, broker, broker/api, broker/repo, broker/store, initramfs, tools/lab, tools/lab/peers < tools/muster
 `
 
 // owners says who alone imports a library: its types stay behind that package's own.

@@ -52,7 +52,7 @@ func labCommand() *cobra.Command {
 	run.Flags().StringVar(&o.firmware, "firmware", "bios", "bios, uefi or secureboot")
 	run.Flags().BoolVar(&o.keep, "keep", false, "leave the rack running until Ctrl-C, and say how to talk to it")
 	run.Flags().DurationVar(&o.limit, "limit", 20*time.Minute, "give up after that long")
-	c.AddCommand(run, build, planted)
+	c.AddCommand(run, build, planted, benchFactsCommand())
 	return c
 }
 
