@@ -4,17 +4,17 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 )
 
 // A document is what a tool printed, as lines and as blocks of lines. A line of JSON is one scalar behind its whole path,
-// "disks.0.serial: SATA0001"; a block is an object. In text a block is a paragraph, or a line with those that are
-// indented below it. Everything is in lower case, with runs of blanks as one.
+// "disks.0.serial: SATA0001"; a block is an object, or what it says of itself between lists of other objects. In text a
+// block is a paragraph, or a line with those that are indented below it. Everything is in lower case, with runs of blanks as one.
 type document struct {
 	lines  []string
-	blocks []span // inner ones before those that hold them
+	blocks []span
+	list   bool // the value that was read last is one
 }
 
 // A span is the lines from the first to before the last.
@@ -50,12 +50,14 @@ func (d *document) value(dec *json.Decoder, path string, depth int) error {
 	open, nested := token.(json.Delim)
 	if !nested {
 		d.add(path + ": " + scalar(token))
+		d.list = false
 		return nil
 	}
 	if depth > 100 {
 		return fmt.Errorf("nested more than 100 deep at %q", path)
 	}
 	from := len(d.lines)
+	own := from
 	for i := 0; dec.More(); i++ {
 		key := strconv.Itoa(i)
 		if open == '{' {
@@ -65,12 +67,21 @@ func (d *document) value(dec *json.Decoder, path string, depth int) error {
 			}
 			key, _ = token.(string)
 		}
+		start, blocks := len(d.lines), len(d.blocks)
 		if err := d.value(dec, strings.TrimPrefix(path+"."+key, "."), depth+1); err != nil {
 			return err
+		}
+		if open == '{' && len(d.blocks) > blocks && d.list {
+			d.block(own, start)
+			own = len(d.lines)
 		}
 	}
 	if _, err := dec.Token(); err != nil {
 		return err
+	}
+	d.list = open == '['
+	if open == '{' {
+		d.block(own, len(d.lines))
 	}
 	d.block(from, len(d.lines))
 	return nil
@@ -109,7 +120,6 @@ func (d *document) parseText(text string) {
 	}
 	closeTo(0)
 	d.block(paragraph, len(d.lines))
-	slices.SortStableFunc(d.blocks, func(a, b span) int { return (a.to - a.from) - (b.to - b.from) })
 }
 
 func (d *document) add(line string) {

@@ -13,8 +13,9 @@ var Planted = slices.Concat([]Thing{
 	{Name: "raid", Kind: part, Place: "/0000:00:08.0/", Names: []string{"MEGA0001"}},
 	{Name: "usb", Kind: part, Place: "/0000:00:09.0/", Names: []string{"USB0001"}},
 	{Name: "hdd", Kind: part, Place: "/0000:00:1f.2/ata1/", Names: []string{"SATA0001"}},
-	{Name: "nvme1", Kind: part, Place: "/nvme0n1/", Names: []string{"n1"}},
-	{Name: "nvme2", Kind: part, Place: "/nvme0n2/", Names: []string{"n2"}},
+	{Name: "nvme", Kind: part, Place: "/0000:03:00.0/", Names: []string{"NVMESER01"}},
+	{Name: "nvme1", Kind: part, In: "nvme", Place: "/nvme0n1/", Names: []string{"n1"}},
+	{Name: "nvme2", Kind: part, In: "nvme", Place: "/nvme0n2/", Names: []string{"n2"}},
 	{Name: "vblk", Kind: part, Place: "/0000:04:00.0/", Names: []string{"VBLK0001"}},
 	{Name: "nic0", Kind: part, Place: "/0000:01:00.0/", Names: []string{"52:54:00:aa:00:01"}},
 	{Name: "nic1", Kind: part, Place: "/0000:81:00.0/", Names: []string{"52:54:00:aa:00:02"}},
@@ -35,20 +36,20 @@ func plantedSlots() []Thing {
 	return things
 }
 
-// plantedPCI is what sits at each address: its device id, the name that pci.ids has for that, and the driver. Root ports
+// plantedPCI is what sits at each address: its device id, the name that pci.ids or the tools have for that, and the driver. Root ports
 // and the host's own functions are there in many machines, and only their presence counts.
 var plantedPCI = []struct{ address, vendor, device, name, driver string }{
-	{"0000:00:01.0", "1234", "1111", "", "bochs-drm"},
-	{"0000:00:06.0", "1234", "1111", "", "bochs-drm"},
+	{"0000:00:01.0", "1234", "1111", "VGA compatible controller", "bochs-drm"},
+	{"0000:00:06.0", "1234", "1111", "Display controller", "bochs-drm"},
 	{"0000:00:07.0", "1af4", "1004", "Virtio SCSI", "virtio-pci"},
 	{"0000:00:08.0", "1000", "0079", "MegaRAID SAS 2108", "megaraid_sas"},
 	{"0000:00:09.0", "1b36", "000d", "QEMU XHCI Host Controller", "xhci_hcd"},
 	{"0000:00:1f.2", "8086", "2922", "6 port SATA Controller", "ahci"},
 	{"0000:01:00.0", "8086", "10d3", "82574L", "e1000e"},
 	{"0000:02:00.0", "8086", "10d3", "82574L", "e1000e"},
-	{"0000:03:00.0", "1b36", "0010", "QEMU NVM Express Controller", "nvme"},
-	{"0000:04:00.0", "1af4", "1042", "Virtio block device", "virtio-pci"},
-	{"0000:81:00.0", "1af4", "1041", "Virtio network device", "virtio-pci"},
+	{"0000:03:00.0", "1b36", "0010", "QEMU NVMe Ctrl", "nvme"},
+	{"0000:04:00.0", "1af4", "1042", "Virtio 1.0 block device", "virtio-pci"},
+	{"0000:81:00.0", "1af4", "1041", "Virtio 1.0 network device", "virtio-pci"},
 	{"0000:00:10.0", "1b36", "000c", "QEMU PCIe Root port", "pcieport"},
 	{"0000:00:11.0", "1b36", "000c", "QEMU PCIe Root port", "pcieport"},
 	{"0000:00:12.0", "1b36", "000c", "QEMU PCIe Root port", "pcieport"},
@@ -84,17 +85,19 @@ var boardItems = []Item{
 	{Group: "firmware", Name: "version", Want: words("2.19.1")},
 	{Group: "firmware", Name: "date", Want: words("03/14/2024", "2024-03-14")},
 	{Group: "firmware", Name: "release", Want: words("2.19")},
-	{Group: "firmware", Name: "mode", Want: words("bios", "legacy"), Label: `mode|boot`},
+	{Group: "firmware", Name: "mode", Want: words("bios", "legacy"), Label: `firmware.mode|boot.?mode`},
 }
 
 var processorItems = []Item{
 	{Group: "cpu", Name: "model", Want: words("Intel Core i7 9xx (Nehalem Class Core i7)")},
-	{Group: "cpu", Name: "vendor", Want: words("GenuineIntel")},
-	{Group: "cpu", Name: "model number", Want: words("26"), Label: `model`},
+	{Group: "cpu", Name: "vendor", Want: words("GenuineIntel", "Intel Corp."), By: map[string]string{"dmidecode": `^manufacturer: intel$`}},
+	{Group: "cpu", Name: "model number", Want: words("26", "6.26.3"), Label: `model|version`},
 	{Group: "cpu", Name: "microcode", Want: words("0x1", "1"), Label: `microcode`},
-	{Group: "cpu", Name: "sockets", Want: words("2"), Label: `sockets|physical|packages|cpu\.real`},
+	{Group: "cpu", Name: "sockets", Want: words("2"), Label: `sockets|physical|packages|cpu\.real`,
+		By: map[string]string{"lshw": `id: cpu:1$`, "dmidecode": `^socket designation: cpu 1$`, "hwinfo": `"cpu 1"`}},
 	{Group: "cpu", Name: "cores", Want: words("2", "4"), Label: `cores|core.?count`}, // in one or in all
-	{Group: "cpu", Name: "threads", Want: words("4", "8"), Label: `threads|processors.count|cpu\.total`},
+	{Group: "cpu", Name: "threads", Want: words("4", "8"), Label: `threads?|processors.count|cpu\.total`,
+		By: map[string]string{"hwinfo": `^\d+: none 07\.0: .* cpu$`}},
 	{Group: "cpu", Name: "threads per core", Want: words("on", "2"), Label: `smt|threads.per.core|processors\.threads`},
 	{Group: "cpu", Name: "package version", Want: words("Xeon-Planted")},
 	{Group: "cpu", Name: "package serial", Want: words("CPUSER")},
@@ -122,7 +125,7 @@ var memoryItems = []Item{
 }
 
 var diskItems = slices.Concat([]Item{
-	{Group: "disk ssd", Name: "vendor", Want: words("PLANTED")},
+	{Group: "disk ssd", Name: "vendor", Of: "ssd", Want: words("PLANTED")},
 	{Group: "disk ssd", Name: "model", Want: words("SSD-3G", "PLANTED_SSD-3G", "PLANTED SSD-3G")},
 	{Group: "disk ssd", Name: "firmware", Of: "ssd", Want: words("S1"), Label: `rev|version|firmware`},
 	{Group: "disk ssd", Name: "wwn", Want: words("5002538a00000001", "0x5002538a00000001", "naa.5002538a00000001")},
@@ -149,12 +152,15 @@ func eachDisk() []Item {
 		{"raid", "MEGA0001", "0000:00:08.0", 1 << 30, words("raid", "megaraid_sas")},
 		{"usb", "USB0001", "0000:00:09.0", 512 << 20, words("usb")},
 		{"hdd", "SATA0001", "0000:00:1f.2", 2 << 30, words("sata", "ata", "ahci")},
-		{"nvme1", "NVMESER01", "0000:03:00.0", 4 << 30, words("nvme")},
+		{"nvme", "NVMESER01", "0000:03:00.0", 0, words("nvme")},
+		{"nvme1", "", "", 4 << 30, nil},
 		{"nvme2", "", "", 1 << 30, nil},
 		{"vblk", "VBLK0001", "0000:04:00.0", 1 << 30, words("virtio", "virtio_blk", "virtio-pci")},
 	} {
 		group := "disk " + d.name
-		items = append(items, Item{Group: group, Name: "size", Of: d.name, Want: bytesAs(d.bytes)})
+		if d.bytes != 0 {
+			items = append(items, Item{Group: group, Name: "size", Of: d.name, Want: bytesAs(d.bytes)})
+		}
 		if d.serial != "" {
 			items = append(items, Item{Group: group, Name: "serial", Want: words(d.serial)})
 		}
@@ -176,9 +182,9 @@ var contentItems = slices.Concat([]Item{
 	{Group: "partition hdd 1", Name: "name", Want: words("EFI System")},
 	{Group: "partition hdd 2", Name: "name", Of: "hdd", Want: words("root"), Label: `name|label`},
 	{Group: "partition hdd 3", Name: "name", Of: "hdd", Want: words("swap"), Label: `name|partlabel`},
-	{Group: "partition hdd 1", Name: "size", Of: "hdd", Want: bytesAs(64 << 20)},
+	{Group: "partition hdd 1", Name: "size", Of: "hdd", Want: bytesAs(64 << 20), By: map[string]string{"lshw": `capacity: 67108352$`}}, // a sector less
 	{Group: "partition hdd 2", Name: "size", Of: "hdd", Want: bytesAs(512 << 20)},
-	{Group: "partition hdd 3", Name: "size", Of: "hdd", Want: bytesAs(128 << 20)},
+	{Group: "partition hdd 3", Name: "size", Of: "hdd", Want: bytesAs(128 << 20), By: map[string]string{"lshw": `capacity: 134217216$`}}, // a sector less
 	{Group: "partition hdd 2", Name: "start", Of: "hdd", Want: words("68157440", "133120")},
 	{Group: "partition hdd 3", Name: "start", Of: "hdd", Want: words("605028352", "1181696")},
 	{Group: "partition hdd 1", Name: "id", Want: words("0a0b0c0d-0001-4000-8000-000000000001")},
@@ -219,7 +225,7 @@ var nicItems = []Item{
 	{Group: "nic 2", Name: "no link", Of: "nic2", Want: words("false", "no", "down", "no-carrier"), Label: `link|carrier|state|flags`},
 	{Group: "nic 0", Name: "speed", Of: "nic0", Want: words("1000", "1000Mb/s", "1Gbit/s", "1000000000")},
 	{Group: "nic 0", Name: "duplex", Of: "nic0", Want: words("full"), Label: `duplex`},
-	{Group: "nic 1", Name: "NUMA node", Of: "nic1", Want: words("1"), Label: `numa`},
+	{Group: "nic 1", Name: "NUMA node", Of: "0000:81:00.0", Want: words("1"), Label: `numa`},
 	{Group: "nic 0", Name: "booted", Want: words("01-52-54-00-aa-00-01", "52:54:00:aa:00:01"), Label: `boot|pxe`},
 }
 
@@ -251,7 +257,8 @@ var smallItems = []Item{
 	{Group: "tpm", Name: "driver", Want: words("tpm_crb")},
 	{Group: "tpm", Name: "manufacturer", Want: words("IBM"), Label: `tpm`},
 	{Group: "tpm", Name: "vendor", Want: words("SW TPM")},
-	{Group: "virtualization", Name: "emulated", Want: words("qemu", "kvm", "tcg", "TCGTCGTCGTCG"), Label: `virt|hypervisor`},
+	{Group: "virtualization", Name: "is a guest", Want: words("true", "guest", "hypervisor"), Label: `virt|flags|features|capabilities`},
+	{Group: "virtualization", Name: "by what", Want: words("qemu", "kvm", "tcg", "TCGTCGTCGTCG"), Label: `virt|hypervisor`},
 }
 
 func words(w ...string) []string { return w }

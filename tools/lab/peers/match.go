@@ -19,6 +19,7 @@ type Item struct {
 type Thing struct {
 	Name  string   // for Item.Of
 	Kind  string   // those of one kind are told apart
+	In    string   // the Thing of that kind that it is a piece of; the two are not told apart
 	Place string   // part of the sysfs path of its kernel objects, which gives their names in this boot
 	Names []string // others that the output may use: serial, address
 }
@@ -63,7 +64,7 @@ func (d *document) thingLines(name string, things []Thing) (own, other []int) {
 		switch {
 		case t.Name == name:
 			own = d.linesWith(t.Names, any)
-		case t.Kind == things[at].Kind:
+		case t.Kind == things[at].Kind && t.Name != things[at].In && t.In != name:
 			other = append(other, d.linesWith(t.Names, any)...)
 		}
 	}

@@ -5,7 +5,10 @@ import "testing"
 var twoDisks = []Thing{
 	{Name: "big", Kind: part, Names: []string{"SER1", "sda", "sda1"}},
 	{Name: "small", Kind: part, Names: []string{"SER2", "sdb"}},
+	{Name: "piece1", Kind: part, In: "big", Names: []string{"piece1"}},
+	{Name: "piece2", Kind: part, In: "big", Names: []string{"piece2"}},
 	{Name: "0000:00:07.0", Kind: slot, Names: addresses("0000:00:07.0")},
+	{Name: "0000:00:08.0", Kind: slot, Names: addresses("0000:00:08.0")},
 }
 
 func TestFound(t *testing.T) {
@@ -37,6 +40,12 @@ func TestFound(t *testing.T) {
 			Item{Of: "big", Want: words("1.00 KiB")}, true},
 		{"a partition's value is nested in its disk", `{"d":[{"name":"sda","children":[{"fstype":"xfs"}]},{"name":"sdb"}]}`, true,
 			Item{Of: "big", Want: words("xfs")}, true},
+		{"a bridge is told apart from what is behind it", `{"bus":"00:07.0","product":"x","children":[{"bus":"00:08.0"}]}`, true,
+			Item{Of: "0000:00:07.0", Want: words("x")}, true},
+		{"what is behind a bridge is not the bridge", `{"bus":"00:07.0","product":"x","children":[{"bus":"00:08.0","product":"y"}]}`, true,
+			Item{Of: "0000:00:07.0", Want: words("y")}, false},
+		{"a piece stands with its whole", `{"serial":"SER1","version":"v","pieces":[{"name":"piece1"},{"name":"piece2"}]}`, true,
+			Item{Of: "big", Want: words("v")}, true},
 		{"a disk's controller stands around it", `{"businfo":"pci@0000:00:07.0","children":[{"serial":"SER1"}]}`, true,
 			Item{Of: "big", Want: addresses("0000:00:07.0")}, true},
 		{"a value beside two disks belongs to neither", `{"size":7,"d":[{"serial":"SER1"},{"serial":"SER2"}]}`, true,

@@ -91,7 +91,7 @@ func (m *Measured) run(parent context.Context, t Tool) (Run, error) {
 	out, said := limited{room: outputLimit}, limited{room: saidLimit}
 	cmd := exec.CommandContext(ctx, t.Args[0], t.Args[1:]...)
 	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8")
-	cmd.Stdout, cmd.Stderr = &out, &said
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(t.In), &out, &said
 	cmd.WaitDelay = time.Second
 	start := time.Now()
 	err := cmd.Run()

@@ -16,6 +16,7 @@ package peers
 type Tool struct {
 	Name string   // in tables
 	Args []string // the command
+	In   string   // its standard input
 	JSON bool     // else text
 }
 
@@ -28,7 +29,7 @@ var Tools = []Tool{
 	{Name: "lshw", Args: []string{"lshw", "-quiet", "-json"}, JSON: true},
 	{Name: "hwinfo", Args: []string{"hwinfo"}},
 	{Name: "facter", Args: []string{"facter", "-j"}, JSON: true},
-	{Name: "ohai", Args: []string{"ohai"}, JSON: true},
+	{Name: "ohai", Args: []string{"ohai", "-c", "/dev/stdin"}, In: "ohai.optional_plugins = [:Lspci]\n", JSON: true},
 	{Name: "dmidecode", Args: []string{"dmidecode"}},
 	{Name: "lspci", Args: []string{"lspci", "-D", "-vmm", "-nn", "-k"}},
 	{Name: "lsblk", Args: []string{"lsblk", "-J", "-O", "-b"}, JSON: true},
