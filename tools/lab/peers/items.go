@@ -9,10 +9,10 @@ import (
 // Planted are the things of the planted machine of which there are several, by what names them beyond doubt. A disk's or
 // NIC's PCI address is not a name: it is one of the things to be found.
 var Planted = slices.Concat([]Thing{
-	{Name: "ssd", Kind: part, Place: "/0000:00:07.0/", Names: []string{"SCSI0001"}},
+	{Name: "ssd", Kind: part, Place: "/0000:00:07.0/", Names: []string{"SCSI0001", "naa.5002538a00000001"}},
 	{Name: "raid", Kind: part, Place: "/0000:00:08.0/", Names: []string{"MEGA0001"}},
 	{Name: "usb", Kind: part, Place: "/0000:00:09.0/", Names: []string{"USB0001"}},
-	{Name: "hdd", Kind: part, Place: "/0000:00:1f.2/ata1/", Names: []string{"SATA0001"}},
+	{Name: "hdd", Kind: part, Place: "/0000:00:1f.2/ata1/", Names: []string{"SATA0001", "naa.5000c500a1b2c3d4"}},
 	{Name: "nvme", Kind: part, Place: "/0000:03:00.0/", Names: []string{"NVMESER01"}},
 	{Name: "nvme1", Kind: part, In: "nvme", Place: "/nvme0n1/", Names: []string{"n1"}},
 	{Name: "nvme2", Kind: part, In: "nvme", Place: "/nvme0n2/", Names: []string{"n2"}},
@@ -20,6 +20,8 @@ var Planted = slices.Concat([]Thing{
 	{Name: "nic0", Kind: part, Place: "/0000:01:00.0/", Names: []string{"52:54:00:aa:00:01"}},
 	{Name: "nic1", Kind: part, Place: "/0000:81:00.0/", Names: []string{"52:54:00:aa:00:02"}},
 	{Name: "nic2", Kind: part, Place: "/0000:02:00.0/", Names: []string{"00:1b:21:aa:00:03"}},
+	{Name: "system", Kind: part, Names: []string{"PowerEdge R640"}},
+	{Name: "baseboard", Kind: part, Names: []string{"0H28RR"}},
 	{Name: "dimm", Kind: part, Names: []string{"DSER0001", "DIMM_A 0"}},
 }, plantedSlots())
 
@@ -63,7 +65,7 @@ var Items = slices.Concat(boardItems, processorItems, memoryItems, diskItems, co
 var boardItems = []Item{
 	{Group: "system", Name: "manufacturer", Want: words("Dell Inc.")},
 	{Group: "system", Name: "product", Want: words("PowerEdge R640")},
-	{Group: "system", Name: "version", Want: words("1.0"), Label: `system|product|version`},
+	{Group: "system", Name: "version", Of: "system", Want: words("1.0"), Label: `version`},
 	{Group: "system", Name: "serial", Want: words("ABC1234"), Label: `serial`},
 	{Group: "system", Name: "uuid", Want: words("4c4c4544-0042-3510-8052-c1c04f4e3132")},
 	{Group: "system", Name: "sku", Want: words("SKU=0716;ModelName=PowerEdge R640")},
@@ -111,8 +113,8 @@ var processorItems = []Item{
 }
 
 var memoryItems = []Item{
-	{Group: "memory", Name: "error correction", Want: words("multi", "multi-bit", "multi-bit ECC"), Label: `ecc|correct|memory`},
-	{Group: "memory", Name: "slots", Want: words("1"), Label: `slots|number of devices`},
+	{Group: "memory", Name: "error correction", Want: words("multi", "multi-bit", "multi-bit ECC"), Label: `ecc|correct|detect|memory`},
+	{Group: "memory", Name: "slots", Want: words("1"), Label: `memory\.slots|^slots|number of devices`},
 	{Group: "dimm", Name: "size", Of: "dimm", Want: bytesAs(2 << 30)},
 	{Group: "dimm", Name: "locator", Want: words("DIMM_A 0")},
 	{Group: "dimm", Name: "bank", Want: words("BANK_A")},
@@ -136,6 +138,9 @@ var diskItems = slices.Concat([]Item{
 	{Group: "disk hdd", Name: "wwn", Want: words("5000c500a1b2c3d4", "0x5000c500a1b2c3d4", "naa.5000c500a1b2c3d4")},
 	{Group: "disk hdd", Name: "rotating", Of: "hdd", Want: words("true", "1", "hdd"), Label: `rota|type`},
 	{Group: "disk hdd", Name: "rpm", Of: "hdd", Want: words("7200", "7200rpm")},
+	{Group: "disk hdd", Name: "health", Of: "hdd", Want: words("ok", "passed", "healthy"), Label: `health|smart`},
+	{Group: "disk nvme", Name: "health", Of: "nvme", Want: words("ok", "passed", "healthy"), Label: `health|smart`},
+	{Group: "disk nvme", Name: "temperature", Of: "nvme", Want: words("50", "323"), Label: `temp`}, // QEMU's constant, 323 K
 	{Group: "disk usb", Name: "removable", Of: "usb", Want: words("true", "1", "removable", "support is removable"), Label: `removable|hotplug|rm`},
 	{Group: "disk nvme2", Name: "namespace", Of: "nvme2", Want: words("2"), Label: `nsid|namespace`},
 }, eachDisk())
@@ -253,7 +258,7 @@ var smallItems = []Item{
 	{Group: "bmc", Name: "IPMI version", Want: words("2.0"), Label: `ipmi|specification version`},
 	{Group: "bmc", Name: "manufacturer id", Want: words("0002a2", "0x0002a2")},
 	{Group: "bmc", Name: "guid", Want: words("33445566-7788-99aa-bbcc-ddeeff001122", "66554433-8877-aa99-bbcc-ddeeff001122")},
-	{Group: "tpm", Name: "version", Want: words("2", "2.0"), Label: `tpm`},
+	{Group: "tpm", Name: "version", Want: words("2", "2.0"), Label: `tpm.*(version|major|spec)`},
 	{Group: "tpm", Name: "driver", Want: words("tpm_crb")},
 	{Group: "tpm", Name: "manufacturer", Want: words("IBM"), Label: `tpm`},
 	{Group: "tpm", Name: "vendor", Want: words("SW TPM")},

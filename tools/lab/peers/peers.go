@@ -25,7 +25,7 @@ const Ours = "muster-agent"
 
 // Tools are measured in this order, each in the form that says the most.
 var Tools = []Tool{
-	{Name: Ours, Args: []string{"muster-agent", "facts"}, JSON: true},
+	{Name: Ours, Args: []string{"muster-agent", "facts", "--errors"}, JSON: true},
 	{Name: "lshw", Args: []string{"lshw", "-quiet", "-json"}, JSON: true},
 	{Name: "hwinfo", Args: []string{"hwinfo"}},
 	{Name: "facter", Args: []string{"facter", "-j"}, JSON: true},
