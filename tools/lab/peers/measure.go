@@ -51,20 +51,24 @@ const (
 // the machine meets all alike. A tool that has taken longer than the budget in all its runs leaves the later rounds out,
 // and if it did so while it warmed up, that run counts: emulated, some take minutes. progress is told of each run.
 func Measure(ctx context.Context, rounds int, budget time.Duration, progress func(string)) (*Record, error) {
+	return measure(ctx, Tools, rounds, budget, progress)
+}
+
+func measure(ctx context.Context, tools []Tool, rounds int, budget time.Duration, progress func(string)) (*Record, error) {
 	r := &Record{Names: kernelNames("/"), CPUs: runtime.NumCPU()}
 	if b, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
 		r.Kernel = strings.TrimSpace(string(b))
 	}
-	for _, t := range Tools {
+	for _, t := range tools {
 		m := Measured{Name: t.Name}
 		if _, err := exec.LookPath(t.Args[0]); err != nil {
 			m.Absent = err.Error()
 		}
 		r.Tools = append(r.Tools, m)
 	}
-	spent := make([]time.Duration, len(Tools))
+	spent := make([]time.Duration, len(tools))
 	for round := range rounds + 1 {
-		for i, t := range Tools {
+		for i, t := range tools {
 			m := &r.Tools[i]
 			if m.Absent != "" || spent[i] > budget {
 				continue

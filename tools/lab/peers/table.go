@@ -143,7 +143,7 @@ func (r *Report) Print(w io.Writer, matrix bool) error {
 
 func (row Row) cells() string {
 	if row.Absent != "" {
-		return fmt.Sprintf("%s\tnot here: %s", row.Name, row.Absent)
+		return row.Name + "\tnot here" + strings.Repeat("\t-", 6)
 	}
 	found := "-"
 	if row.Of > 0 {

@@ -34,12 +34,13 @@ func TestSpread(t *testing.T) {
 }
 
 // Ratios are of one round: here the machine was ten times slower in the second, and both tools with it. A tool that left
-// rounds out is compared in those it ran in.
+// rounds out is compared in those it ran in, and one that only warmed up with the round after that.
 func TestJudge(t *testing.T) {
 	record := &Record{CPUs: 8, Names: map[string]string{"sdq": "../../devices/pci0000:00/0000:00:07.0/host2/block/sdq"}, Tools: []Measured{
 		{Name: Ours, Runs: runs(1, 10, 1), Output: []byte(`{"disks":[{"name":"sdq","size_bytes":3221225472}]}`)},
 		{Name: "lshw", Runs: runs(3, 20), Output: []byte(`{"size":3221225472}`)},
 		{Name: "hwinfo", Absent: "no such program"},
+		{Name: "ohai", Runs: []Run{{Round: 0, Wall: 7 * time.Second}}},
 	}}
 	items := []Item{{Group: "disk", Name: "size", Of: "ssd", Want: bytesAs(3 << 30)}, {Group: "disk", Name: "serial", Want: words("SCSI0001")}}
 	got := Judge("here", record, items, Planted)
@@ -49,6 +50,7 @@ func TestJudge(t *testing.T) {
 			{Name: Ours, Found: 1, Of: 2, Runs: 3, Wall: Spread{1000, 1000, 10000}, CPU: Spread{500, 500, 500}, Ratio: Spread{1, 1, 1}, RSSKiB: 10000, Bytes: 50},
 			{Name: "lshw", Of: 2, Runs: 2, Wall: Spread{11500, 3000, 20000}, CPU: Spread{500, 500, 500}, Ratio: Spread{2.5, 2, 3}, RSSKiB: 20000, Bytes: 19},
 			{Name: "hwinfo", Of: 2, Absent: "no such program"},
+			{Name: "ohai", Of: 2, Runs: 1, Wall: Spread{7000, 7000, 7000}, Ratio: Spread{7, 7, 7}},
 		}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("Judge: (-want +got)\n%s", diff)
@@ -58,14 +60,15 @@ func TestJudge(t *testing.T) {
 		t.Fatal(err)
 	}
 	const table = `here, 8 CPUs
-TOOL          FOUND    RUNS  WALL s (min-max)       CPU s  TIMES muster-agent (min-max)  PEAK MiB  OUTPUT KiB
-muster-agent  1/2 50%  3     1.000 (1.000-10.000)   0.500  1.00 (1.00-1.00)              9         1
-lshw          0/2 0%   2     11.500 (3.000-20.000)  0.500  2.50 (2.00-3.00)              19        1
-hwinfo        not here: no such program
+TOOL          FOUND     RUNS  WALL s (min-max)       CPU s  TIMES muster-agent (min-max)  PEAK MiB  OUTPUT KiB
+muster-agent  1/2 50%   3     1.000 (1.000-10.000)   0.500  1.00 (1.00-1.00)              9         1
+lshw          0/2 0%    2     11.500 (3.000-20.000)  0.500  2.50 (2.00-3.00)              19        1
+hwinfo        not here  -     -                      -      -                             -         -
+ohai          0/2 0%    1     7.000 (7.000-7.000)    0.000  7.00 (7.00-7.00)              0         0
 
-ITEM          muster-agent  lshw  hwinfo
-disk: size    x             .     .
-disk: serial  .             .     .
+ITEM          muster-agent  lshw  hwinfo  ohai
+disk: size    x             .     .       .
+disk: serial  .             .     .       .
 `
 	if diff := cmp.Diff(table, text.String()); diff != "" {
 		t.Errorf("Print: (-want +got)\n%s", diff)
