@@ -18,9 +18,10 @@ import (
 
 // A FactsBench measures the field's inventory tools beside muster-agent. Cache and Source are required.
 type FactsBench struct {
-	Cache    string // directory for what is built, kept from run to run
-	Source   string // directory of muster's source, which the agent is built from
-	Rounds   int    // counted runs of each tool; if 0, 5
+	Cache    string   // directory for what is built, kept from run to run
+	Source   string   // directory of muster's source, which the agent is built from
+	Rounds   int      // counted runs of each tool; if 0, 5
+	Tools    []string // names of peers.Tools; if empty, all
 	Progress func(string)
 }
 
@@ -106,7 +107,7 @@ func writeGuest(initrd, bin, tree string) error {
 func (b FactsBench) Guest(ctx context.Context, r *Rack, vmlinuz, initrd string) (*peers.Record, error) {
 	m, err := r.Planted(ctx, PlantedConfig{
 		Name: benchMachine, Kernel: vmlinuz, Initrd: initrd,
-		Append: "console=ttyS0 loglevel=3 BOOTIF=01-" + dashed(PlantedMAC) + " rounds=" + b.rounds(),
+		Append: "console=ttyS0 loglevel=3 BOOTIF=01-" + dashed(PlantedMAC) + " rounds=" + b.rounds() + " tools=" + strings.Join(b.Tools, ","),
 	})
 	if err != nil {
 		return nil, err
@@ -140,7 +141,7 @@ func (b FactsBench) Guest(ctx context.Context, r *Rack, vmlinuz, initrd string) 
 
 // Host measures on this machine, whatever tools it has.
 func (b FactsBench) Host(ctx context.Context, bin string) (*peers.Record, error) {
-	cmd := exec.CommandContext(ctx, filepath.Join(bin, "measure"), "--rounds", b.rounds())
+	cmd := exec.CommandContext(ctx, filepath.Join(bin, "measure"), "--rounds", b.rounds(), "--tools", strings.Join(b.Tools, ","))
 	cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"))
 	var out, said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &said

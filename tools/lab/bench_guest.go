@@ -54,7 +54,7 @@ for nic in /sys/class/net/*; do ip link set "${nic##*/}" up; done
 sleep 5
 udevadm settle --timeout=120
 echo "peers: begin"
-measure --rounds "${rounds:-5}" -o /dev/console && echo "peers: done" || echo "peers: failed"
+measure --rounds "${rounds:-5}" --tools "$tools" -o /dev/console && echo "peers: done" || echo "peers: failed"
 echo o > /proc/sysrq-trigger
 sleep 60
 `

@@ -40,6 +40,7 @@ func benchFactsCommand() *cobra.Command {
 	f.StringVar(&o.Cache, "cache", ".cache", "directory for what is built and recorded")
 	f.StringVar(&o.Source, "source", ".", "directory of muster's source, which the agent is built from")
 	f.IntVar(&o.Rounds, "rounds", 5, "counted runs of each tool, after one that is not")
+	f.StringSliceVar(&o.Tools, "tools", nil, "measure these tools only, by commas; ratios want "+peers.Ours+" among them")
 	f.StringVarP(&o.output, "output", "o", "table", "table or json")
 	f.BoolVarP(&o.items, "items", "v", false, "say for each planted item which tools found it")
 	f.BoolVar(&o.again, "again", false, "measure nothing, judge the records of the last run")

@@ -105,8 +105,6 @@ func FuzzParse(f *testing.F) {
 				t.Errorf("block %v of %d lines", s, len(d.lines))
 			}
 		}
-		for _, it := range Items {
-			d.found(Ours, it, Planted)
-		}
+		d.found(Ours, Items[len(b)%len(Items)], Planted)
 	})
 }

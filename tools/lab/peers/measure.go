@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -49,9 +50,11 @@ const (
 
 // Measure runs every tool that is there once to warm up and then once per round, in turns, so that what else happens on
 // the machine meets all alike. A tool that has taken longer than the budget in all its runs leaves the later rounds out,
-// and if it did so while it warmed up, that run counts: emulated, some take minutes. progress is told of each run.
-func Measure(ctx context.Context, rounds int, budget time.Duration, progress func(string)) (*Record, error) {
-	return measure(ctx, Tools, rounds, budget, progress)
+// and if it did so while it warmed up, that run counts: emulated, some take minutes. only names tools; if empty, all.
+// progress is told of each run.
+func Measure(ctx context.Context, rounds int, budget time.Duration, only []string, progress func(string)) (*Record, error) {
+	tools := slices.DeleteFunc(slices.Clone(Tools), func(t Tool) bool { return len(only) > 0 && !slices.Contains(only, t.Name) })
+	return measure(ctx, tools, rounds, budget, progress)
 }
 
 func measure(ctx context.Context, tools []Tool, rounds int, budget time.Duration, progress func(string)) (*Record, error) {

@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"time"
 
 	"muster/tools/lab/peers"
@@ -30,11 +31,12 @@ func run(ctx context.Context, args []string, said io.Writer) error {
 	fs := flag.NewFlagSet("measure", flag.ContinueOnError)
 	rounds := fs.Int("rounds", 5, "count that many runs of each tool")
 	budget := fs.Duration("budget", 30*time.Second, "run a tool no more that has taken this long in all")
+	tools := fs.String("tools", "", "run these tools only: `A,B`")
 	out := fs.String("o", "/dev/stdout", "write the record to `FILE`")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
-	r, err := peers.Measure(ctx, *rounds, *budget, func(line string) { fmt.Fprintln(said, line) })
+	r, err := peers.Measure(ctx, *rounds, *budget, strings.FieldsFunc(*tools, func(r rune) bool { return r == ',' }), func(line string) { fmt.Fprintln(said, line) })
 	if err != nil {
 		return err
 	}
