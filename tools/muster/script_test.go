@@ -84,7 +84,9 @@ func serveCmd(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	cmd.Stderr = log
 	ts.Check(cmd.Start())
-	ts.Defer(func() { cmd.Process.Kill(); cmd.Wait(); log.Close() })
+	ended := make(chan struct{})
+	go func() { cmd.Process.Wait(); close(ended) }() // who was killed is gone when all its threads are, and its ports with it
+	ts.Defer(func() { cmd.Process.Kill(); <-ended; out.Close(); log.Close() })
 	lines := bufio.NewScanner(out)
 	for lines.Scan() {
 		if token, ok := strings.CutPrefix(lines.Text(), "operator token (shown only now): "); ok {
@@ -109,7 +111,7 @@ func serveCmd(ts *testscript.TestScript, neg bool, args []string) {
 
 // kill9 ends the server as a power cut would.
 func kill9Cmd(ts *testscript.TestScript, _ bool, _ []string) {
-	ts.Check(ts.Exec("sh", "-c", "kill -9 "+ts.Getenv("SERVE_PID")+"; while kill -0 "+ts.Getenv("SERVE_PID")+" 2>/dev/null && ! grep -q '^State:.Z' /proc/"+ts.Getenv("SERVE_PID")+"/status; do sleep 0.05; done"))
+	ts.Check(ts.Exec("sh", "-c", "kill -9 $0; while kill -0 $0 2>/dev/null; do sleep 0.05; done", ts.Getenv("SERVE_PID")))
 }
 
 // boot asks for the script of a machine as its loader would: boot mac=M [uuid=U] [platform=efi] [dialect=grub].
