@@ -37,6 +37,10 @@ func decide(n *Node, t *task.Task) Decision {
 		return Decision{boot.StepRamdisk, "nothing is known of this machine yet"}
 	case n.Protected && n.Policy == "" && diskInUse(n.Facts) != "":
 		return Decision{boot.StepLocal, "protected, and " + diskInUse(n.Facts)}
+	case n.Policy != "" && t == nil:
+		return Decision{boot.StepRamdisk, fmt.Sprintf("policy %s: there is no task %q any more", n.Policy, n.Task)}
+	case n.Policy != "":
+		return Decision{boot.StepRamdisk, "policy " + n.Policy + " keeps it in the ramdisk"}
 	}
 	return Decision{boot.StepRamdisk, "no policy has taken it yet"}
 }

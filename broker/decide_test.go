@@ -45,6 +45,8 @@ func TestDecide(t *testing.T) {
 			Decision{boot.StepRamdisk, "no policy has taken it yet"}},
 		{"a protected one with data boots its disk", Node{State: Manageable, Protected: true, Facts: machine(used("vda", 1))},
 			Decision{boot.StepLocal, "protected, and disk vda holds 1 partition"}},
+		{"one whose task has no stage stays, however often it boots", Node{State: Manageable, Policy: "p", Facts: machine(used("vda", 1))},
+			Decision{boot.StepRamdisk, "policy p keeps it in the ramdisk"}},
 		{"the first stage writes from the ramdisk", Node{State: WaitCallBack, Policy: "p", Stage: 1, Facts: machine()},
 			Decision{boot.StepRamdisk, "policy p, stage 1 of 2: write"}},
 		{"the second stage boots the disk", Node{State: WaitCallBack, Policy: "p", Stage: 2, Facts: machine()},

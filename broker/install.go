@@ -63,7 +63,7 @@ func (b *Broker) bind(tx Tx, n *Node) ([]Event, error) {
 	events := []Event{{Kind: EventBound, Who: "broker", Text: fmt.Sprintf("policy %s: %s", win.Name, winning(lines)),
 		Data: map[string]string{"policy": win.Name, "task": n.Task, "hostname": name}}}
 	if len(win.Task.Stages) == 0 {
-		return append(events, b.order(n, facts.OrderWait, "policy "+win.Name+" keeps it in the ramdisk")), nil
+		return append(events, b.order(n, facts.OrderWait, decide(n, win.Task).Because)), nil
 	}
 	verbs := []Verb{Deploy}
 	if n.State == Manageable {
