@@ -97,7 +97,7 @@ func buildStandIn(t *testing.T) (*Manifest, []byte) {
 	m, err := Build(context.Background(), Config{
 		Source:   standInModule(t),
 		Commands: smallCommands,
-		Kernel:   testDeb(t, packXZ),
+		Kernel:   []string{testDeb(t, packXZ)},
 		Modules:  []string{"virtio_net", "ext4"},
 		Files:    []File{{Name: "/etc/greeting", Source: overlay}},
 	}, &out)
@@ -254,7 +254,7 @@ func TestOverlayRefuses(t *testing.T) {
 }
 
 func TestKeyFollowsItsInputs(t *testing.T) {
-	source, kernel := standInModule(t), testDeb(t, packGzip)
+	source, kernel := standInModule(t), []string{testDeb(t, packGzip)}
 	overlay := filepath.Join(t.TempDir(), "x")
 	write := func(name, content string) {
 		if err := os.WriteFile(name, []byte(content), 0o644); err != nil {
@@ -288,7 +288,7 @@ func TestKeyFollowsItsInputs(t *testing.T) {
 		{"a changed source", func() { write(filepath.Join(source, "agent/facts/facts.go"), "package facts\n") }},
 		{"a changed embedded file", func() { write(filepath.Join(source, "agent/facts/text/facts.txt"), "new") }},
 		{"a changed go.sum", func() { write(filepath.Join(source, "go.sum"), "") }},
-		{"another kernel", func() { c.Kernel = testDeb(t, packXZ) }},
+		{"another kernel", func() { c.Kernel = []string{testDeb(t, packXZ)} }},
 	}
 	seen := map[string]string{first: "the start"}
 	for _, step := range changes {

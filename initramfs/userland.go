@@ -25,9 +25,9 @@ import (
 	"golang.org/x/tools/go/packages"
 )
 
-// addUserland compiles the agent and the commands into one busybox, /bbin/bb, and adds it with its links: /init to
+// compileUserland compiles the agent and the commands into one busybox, /bbin/bb, and adds it with its links: /init to
 // u-root's init, /bin/uinit to the agent (init starts it), /bin/sh and /bin/defaultsh to gosh.
-func addUserland(ctx context.Context, c Config, t tree) error {
+func compileUserland(ctx context.Context, c Config, t tree) error {
 	root, err := goroot(ctx, c.Source)
 	if err != nil {
 		return err

@@ -135,7 +135,7 @@ func TestRamdiskWrongCalls(t *testing.T) {
 // What lies there is kept only if it is what its manifest says, and that of this build.
 func TestRamdiskCurrent(t *testing.T) {
 	dir := t.TempDir()
-	p := ramdiskPathsOf(dir, true)
+	p := ramdiskPathsOf(dir, "gzip", true)
 	ramdisk, err := os.ReadFile(tinyRamdisk(t))
 	if err != nil {
 		t.Fatal(err)

@@ -74,7 +74,7 @@ func serveCommand() *cobra.Command {
 	f.StringVar(&cfg.HTTP, "http", ":8080", "address of HTTP")
 	f.StringVar(&cfg.TFTP, "tftp", ":69", "address of TFTP; off for none")
 	f.StringVar(&cfg.URL, "url", "", "base URL as machines reach it (default: the interface's address and the port of --http)")
-	f.StringVar(&cfg.Ramdisk, "ramdisk", "", "directory with vmlinuz and ramdisk.cpio.gz (muster ramdisk build)")
+	f.StringVar(&cfg.Ramdisk, "ramdisk", "", "directory with vmlinuz and ramdisk (muster ramdisk build)")
 	f.StringVar(&cfg.Loaders, "loaders", "", "directory with boot loaders of your own, looked at before the distribution's")
 	f.StringVar(&cfg.UEFILoader, "uefi-loader", "snponly", "first loader of UEFI machines: snponly, ipxe, or shim for Secure Boot")
 	f.StringVar(&cfg.KernelArgs, "kernel-args", "", "more kernel arguments for the ramdisk, e.g. console=ttyS0")
@@ -220,7 +220,8 @@ func (s *server) openBroker(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.broker, err = broker.New(ctx, broker.Config{Store: s.store, Key: key, BaseURL: s.url, Args: extra, Log: s.log})
+	s.broker, err = broker.New(ctx, broker.Config{Store: s.store, Key: key, BaseURL: s.url, Args: extra,
+		Ramdisk: servedRamdisk(s.cfg.Ramdisk), Log: s.log})
 	return err
 }
 
