@@ -15,8 +15,15 @@ export CGO_ENABLED = 0
 
 all: build
 
+# muster carries the ramdisk's userland for ARCHES, so that operators need no Go (ARCHES="amd64 arm64" for both).
+ARCHES  ?= amd64
+GOBUILD  = $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
 build:
-	$(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/muster ./tools/muster
+	@$(GOBUILD) -o bin/muster ./tools/muster
+	@for a in $(ARCHES); do u=$$a.cpio.zst; \
+		bin/muster ramdisk build --source . --arch $$a -o bin/userland/$$u >/dev/null || exit 1; \
+		cmp -s bin/userland/$$u tools/muster/userland/$$u || cp bin/userland/$$u tools/muster/userland/$$u; done
+	$(GOBUILD) -o bin/muster ./tools/muster
 
 # Installs only what is missing; says what it does when it is not root.
 deps:
@@ -61,4 +68,4 @@ lint:
 	$(GO) tool staticcheck ./...
 
 clean:
-	rm -rf bin $(CACHE)
+	rm -rf bin $(CACHE) tools/muster/userland/*.cpio.zst
