@@ -11,7 +11,7 @@ PACKAGES = qemu-system-x86 seabios ipxe-qemu ovmf iproute2 ipxe shim-signed grub
 
 export CGO_ENABLED = 0
 
-.PHONY: all build run deps test test-short test-lab race fuzz lint clean
+.PHONY: all build run deps test test-short test-lab bench-ramdisk race fuzz lint clean
 
 all: build
 
@@ -52,6 +52,10 @@ RUN ?= .
 test-lab: deps build
 	bin/muster lab build --cache $(CACHE)
 	MUSTER_LAB=1 MUSTER_CACHE=$(abspath $(CACHE)) $(GO) test -count=1 -timeout 60m -run '$(RUN)' -v ./tools/lab
+
+# Sizes, build times, least memory and start of ramdisks beside initramfs-tools, dracut and a bare init (as root).
+bench-ramdisk: deps build
+	MUSTER_BENCH=1 MUSTER_CACHE=$(abspath $(CACHE)) $(GO) test -count=1 -timeout 120m -run BenchRamdisk -v ./tools/lab
 
 race:
 	CGO_ENABLED=1 $(GO) test -race -short ./...

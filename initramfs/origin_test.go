@@ -330,3 +330,46 @@ func TestAllModules(t *testing.T) {
 		t.Errorf("modules.load is %q", got)
 	}
 }
+
+// An operator's own driver lies in a directory beside the package, and takes the place of the package's.
+func TestOwnDriver(t *testing.T) {
+	own := plant(t, map[string]string{"tg3.ko": elfModule("vermagic=6.1.0-1-test SMP", "alias=pci:own*"), "mine.ko": elfModule("vermagic=6.1.0-1-test SMP", "depends=tg3")})
+	k := readKernelOf(t, testDeb(t, packGzip), own)
+	if k.modules["mine"] == nil || !cmp.Equal(k.modules["tg3"].aliases, []string{"pci:own*"}) {
+		t.Errorf("mine is %+v, tg3 is %+v", k.modules["mine"], k.modules["tg3"])
+	}
+	if s, err := k.closure([]string{"mine"}); err != nil || len(s.needs) != 2 {
+		t.Errorf("packed %v, %v", s, err)
+	}
+}
+
+func TestCommands(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		words []string
+		sshd  bool
+		want  string // base names, or the error
+	}{
+		{"some are named", []string{"ls", "example.org/own/tool"}, false, "ls tool gosh init"},
+		{"sshd comes on demand", []string{"ls"}, true, "ls gosh init sshd"},
+		{"a flag is no name", []string{"-rf"}, false, `"-rf" is no name of a command`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			paths, err := Commands(tt.words, tt.sshd)
+			var names []string
+			for _, p := range paths {
+				names = append(names, filepath.Base(p))
+			}
+			got := strings.Join(names, " ")
+			if err != nil {
+				got = err.Error()
+			}
+			if got != tt.want {
+				t.Errorf("Commands(%q) = %q; want %q", tt.words, got, tt.want)
+			}
+		})
+	}
+	if usual, err := Commands(nil, false); err != nil || len(usual) != len(DefaultCommands)+len(neededCommands) {
+		t.Errorf("without words it gives %q, %v", usual, err)
+	}
+}
