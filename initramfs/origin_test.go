@@ -322,6 +322,7 @@ func TestBuiltinAliasesMeetSoftdeps(t *testing.T) {
 func TestAllModules(t *testing.T) {
 	k := readTestKernel(t, testDeb(t, packGzip))
 	delete(k.modules, "broken")
+	k.modules["a"].post = []string{"virtio_ring"}
 	s, err := k.closure([]string{"all"})
 	if err != nil || len(s.needs) != len(k.modules) {
 		t.Fatalf("packed %d of %d modules, %v", len(s.needs), len(k.modules), err)
