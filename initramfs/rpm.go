@@ -28,7 +28,10 @@ func walkRPM(ctx context.Context, file string, visit func(found) error) error {
 		return err
 	}
 	defer f.Close()
-	in := bufio.NewReaderSize(f, 1<<16)
+	return readRPM(ctx, bufio.NewReaderSize(f, 1<<16), visit)
+}
+
+func readRPM(ctx context.Context, in *bufio.Reader, visit func(found) error) error {
 	if err := skipRPMHeaders(in); err != nil {
 		return err
 	}
