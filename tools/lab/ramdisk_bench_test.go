@@ -102,6 +102,7 @@ func (b *ramdiskBench) sizes() {
 			}
 			out := filepath.Join(b.dir, "size"+suffix)
 			b.muster(out, content.args...)
+			b.t.Logf("%s, %s: %s", content.name, suffix, mebibytes(b.t, out))
 			fmt.Fprintf(b.table, "\t%s", mebibytes(b.t, out))
 		}
 		fmt.Fprintln(b.table, "\t")
@@ -162,6 +163,7 @@ func (b *ramdiskBench) builds() {
 				continue
 			}
 			took[i] = append(took[i], time.Since(began).Seconds())
+			b.t.Logf("%s: %.1f s, %s", one.name, time.Since(began).Seconds(), mebibytes(b.t, one.out))
 		}
 	}
 	for i, one := range all {
@@ -187,7 +189,9 @@ func (b *ramdiskBench) memory() {
 		low, high := 64, 256 // of these the first is too little and the second enough
 		for high-low > 16 {
 			mib := (low + high) / 32 * 16
-			if _, err := b.boot(out, mib); err != nil {
+			_, err := b.boot(out, mib)
+			b.t.Logf("%s in %d MiB: %v", content.name, mib, err)
+			if err != nil {
 				low = mib
 			} else {
 				high = mib
@@ -214,6 +218,7 @@ func (b *ramdiskBench) starts() {
 				b.t.Fatalf("%s: %v", image.name, err)
 			}
 			took[i] = append(took[i], s)
+			b.t.Logf("%s: %.2f s", image.name, s)
 		}
 	}
 	for i, image := range images {
