@@ -12,12 +12,19 @@ PACKAGES = qemu-system-x86 seabios ipxe-qemu ovmf iproute2 ipxe shim-signed grub
 
 export CGO_ENABLED = 0
 
-.PHONY: all build run deps test test-short test-lab bench-facts race fuzz lint clean
+.PHONY: all build run deps test test-short test-lab bench-facts bench-ramdisk race fuzz lint clean
 
 all: build
 
+# muster carries the ramdisk's userland for ARCHES, so that operators need no Go (ARCHES="amd64 arm64" for both).
+ARCHES  ?= amd64
+GOBUILD  = $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)"
 build:
-	$(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/muster ./tools/muster
+	@$(GOBUILD) -o bin/muster ./tools/muster
+	@for a in $(ARCHES); do u=$$a.cpio.zst; \
+		bin/muster ramdisk build --source . --arch $$a -o bin/userland/$$u >/dev/null || exit 1; \
+		cmp -s bin/userland/$$u tools/muster/userland/$$u || cp bin/userland/$$u tools/muster/userland/$$u; done
+	$(GOBUILD) -o bin/muster ./tools/muster
 
 # Installs only what is missing; says what it does when it is not root.
 deps:
@@ -51,6 +58,10 @@ test-lab: deps build
 bench-facts: deps build
 	bin/muster lab bench-facts --cache $(CACHE) $(BENCHFLAGS)
 
+# Sizes, build times, least memory and start of ramdisks beside initramfs-tools, dracut and a bare init (as root).
+bench-ramdisk: deps build
+	MUSTER_BENCH=1 MUSTER_CACHE=$(abspath $(CACHE)) $(GO) test -count=1 -timeout 120m -run BenchRamdisk -v ./tools/lab
+
 race:
 	CGO_ENABLED=1 $(GO) test -race -short ./...
 
@@ -66,4 +77,4 @@ lint:
 	$(GO) tool staticcheck ./...
 
 clean:
-	rm -rf bin $(CACHE)
+	rm -rf bin $(CACHE) tools/muster/userland/*.cpio.zst

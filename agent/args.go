@@ -25,6 +25,7 @@ type Args struct {
 	LLDPWait  time.Duration     // muster.lldp: of the first check-in, for the switches
 	Debug     bool              // muster.debug
 	Shell     bool              // muster.shell: a shell on the console, for people who look for a fault
+	SSHD      bool              // muster.sshd: an sshd for the keys of the ramdisk, if it has any
 	Blacklist []string          // modprobe.blacklist, module names
 }
 
@@ -58,6 +59,7 @@ func ParseArgs(l kargs.Line) Args {
 	}
 	_, a.Debug = l.Lookup("muster.debug")
 	_, a.Shell = l.Lookup("muster.shell")
+	_, a.SSHD = l.Lookup("muster.sshd")
 	if n, err := strconv.Atoi(l.Get("muster.disk_wait")); err == nil && n >= 0 {
 		a.DiskWait = min(time.Duration(n)*time.Second, maxDiskWait)
 	}

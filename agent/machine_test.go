@@ -20,9 +20,9 @@ func TestParseArgs(t *testing.T) {
 		name, line string
 		want       Args
 	}{
-		{"all of them", `quiet muster.server=http://192.0.2.10:8080/ muster.token=abc muster.fact.rack="b 7" muster.fact.site=par1 BOOTIF=01-52-54-00-AA-00-01 muster.disk_wait=3 muster.lldp=5 muster.debug muster.shell modprobe.blacklist=ast,mgag200`,
+		{"all of them", `quiet muster.server=http://192.0.2.10:8080/ muster.token=abc muster.fact.rack="b 7" muster.fact.site=par1 BOOTIF=01-52-54-00-AA-00-01 muster.disk_wait=3 muster.lldp=5 muster.debug muster.shell muster.sshd modprobe.blacklist=ast,mgag200`,
 			Args{Server: "http://192.0.2.10:8080", Token: "abc", BootMAC: "52:54:00:aa:00:01", Custom: map[string]string{"rack": "b 7", "site": "par1"},
-				DiskWait: 3 * time.Second, LLDPWait: 5 * time.Second, Debug: true, Shell: true, Blacklist: []string{"ast", "mgag200"}}},
+				DiskWait: 3 * time.Second, LLDPWait: 5 * time.Second, Debug: true, Shell: true, SSHD: true, Blacklist: []string{"ast", "mgag200"}}},
 		{"the broker's word of the NIC goes before the loader's", "muster.mac=52:54:00:aa:00:02 BOOTIF=01-52-54-00-aa-00-01",
 			Args{BootMAC: "52:54:00:aa:00:02", Custom: map[string]string{}, DiskWait: 15 * time.Second}},
 		{"values that make no sense count as absent", "BOOTIF=01-zz muster.mac=1 muster.disk_wait=-1 muster.lldp=-1 muster.fact.flag",

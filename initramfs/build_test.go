@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -82,8 +83,8 @@ func standInModule(t *testing.T) string {
 	return dir
 }
 
-// buildStandIn builds a ramdisk of the stand-in, from a source and in a scratch directory that nobody else uses.
-func buildStandIn(t *testing.T) (*Manifest, []byte) {
+// standInConfig is a ramdisk of the stand-in, from a source and in a scratch directory that nobody else uses.
+func standInConfig(t *testing.T) Config {
 	t.Helper()
 	t.Setenv("TMPDIR", t.TempDir())
 	if os.Getenv("COLD_CACHE") != "" { // compile all of Go again: two minutes
@@ -93,14 +94,19 @@ func buildStandIn(t *testing.T) (*Manifest, []byte) {
 	if err := os.WriteFile(overlay, []byte("hello\n"), 0o640); err != nil {
 		t.Fatal(err)
 	}
-	var out bytes.Buffer
-	m, err := Build(context.Background(), Config{
+	return Config{
 		Source:   standInModule(t),
 		Commands: smallCommands,
-		Kernel:   testDeb(t, packXZ),
+		Kernel:   []string{testDeb(t, packXZ)},
 		Modules:  []string{"virtio_net", "ext4"},
 		Files:    []File{{Name: "/etc/greeting", Source: overlay}},
-	}, &out)
+	}
+}
+
+func mustBuild(t *testing.T, c Config) (*Manifest, []byte) {
+	t.Helper()
+	var out bytes.Buffer
+	m, err := Build(t.Context(), c, &out)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,15 +117,50 @@ func TestTwoBuildsAreIdentical(t *testing.T) {
 	if testing.Short() {
 		t.Skip("compiles a userland twice")
 	}
-	m, first := buildStandIn(t)
+	m, first := mustBuild(t, standInConfig(t))
 	time.Sleep(1100 * time.Millisecond) // so that a time of day, in seconds, would show
-	_, second := buildStandIn(t)
-	if !bytes.Equal(first, second) {
-		t.Errorf("two builds of %d and %d bytes differ", len(first), len(second))
+	t.Setenv("GOFLAGS", "-tags=other")
+	t.Setenv("GOAMD64", "v3")
+	t.Setenv("TZ", "Asia/Tokyo")
+	t.Setenv("LC_ALL", "de_DE.UTF-8")
+	t.Setenv("HOSTNAME", "other")
+	defer syscall.Umask(syscall.Umask(0o077))
+	second := standInConfig(t)
+	t.Chdir(t.TempDir())
+	if _, got := mustBuild(t, second); !bytes.Equal(first, got) {
+		t.Errorf("two builds of %d and %d bytes differ", len(first), len(got))
 	}
 	t.Run("the agent runs out of it", func(t *testing.T) { testAgentRuns(t, first) })
 	t.Run("all is of root and of one time", func(t *testing.T) { testReproducibleHeaders(t, m) })
 	t.Run("the links are u-root's", func(t *testing.T) { testLinks(t, m) })
+	t.Run("a prebuilt userland gives the same", func(t *testing.T) { testPrebuilt(t, second, first) })
+}
+
+// testPrebuilt builds from a userland that was built before, where there is no Go and no source.
+func testPrebuilt(t *testing.T, c Config, want []byte) {
+	alone := c
+	alone.Kernel, alone.Files, alone.Compress = nil, nil, "zstd"
+	_, userland := mustBuild(t, alone)
+	t.Setenv("PATH", t.TempDir())
+	c.Source, c.Prebuilt = "", userland
+	if _, got := mustBuild(t, c); !bytes.Equal(want, got) {
+		t.Errorf("from source it has %d bytes, from a prebuilt userland %d others", len(want), len(got))
+	}
+	if _, err := c.Key(t.Context()); err != nil {
+		t.Errorf("key without Go: %v", err)
+	}
+	for name, change := range map[string]func(*Config){
+		"for another machine": func(c *Config) { c.Arch, c.Kernel = "arm64", nil },
+		"cut short":           func(c *Config) { c.Prebuilt = userland[:len(userland)/2] },
+		"with modules in it":  func(c *Config) { c.Prebuilt = want },
+		"no ramdisk":          func(c *Config) { c.Prebuilt = []byte("hello") },
+	} {
+		bad := c
+		change(&bad)
+		if _, err := Build(t.Context(), bad, io.Discard); err == nil {
+			t.Errorf("a userland %s was taken", name)
+		}
+	}
 }
 
 // testAgentRuns unpacks the busybox with u-root's reader and runs it as the agent.
@@ -254,7 +295,7 @@ func TestOverlayRefuses(t *testing.T) {
 }
 
 func TestKeyFollowsItsInputs(t *testing.T) {
-	source, kernel := standInModule(t), testDeb(t, packGzip)
+	source, kernel := standInModule(t), []string{testDeb(t, packGzip)}
 	overlay := filepath.Join(t.TempDir(), "x")
 	write := func(name, content string) {
 		if err := os.WriteFile(name, []byte(content), 0o644); err != nil {
@@ -288,7 +329,7 @@ func TestKeyFollowsItsInputs(t *testing.T) {
 		{"a changed source", func() { write(filepath.Join(source, "agent/facts/facts.go"), "package facts\n") }},
 		{"a changed embedded file", func() { write(filepath.Join(source, "agent/facts/text/facts.txt"), "new") }},
 		{"a changed go.sum", func() { write(filepath.Join(source, "go.sum"), "") }},
-		{"another kernel", func() { c.Kernel = testDeb(t, packXZ) }},
+		{"another kernel", func() { c.Kernel = []string{testDeb(t, packXZ)} }},
 	}
 	seen := map[string]string{first: "the start"}
 	for _, step := range changes {

@@ -24,6 +24,9 @@ type moduleSet struct {
 func addModules(ctx context.Context, c Config, s *spool, t tree) (*moduleSet, error) {
 	c.Progress("read the kernel's modules")
 	k, err := readKernel(ctx, c.Kernel, s)
+	if err == nil {
+		err = k.fits(c.Arch, c.Compress)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -31,6 +34,7 @@ func addModules(ctx context.Context, c Config, s *spool, t tree) (*moduleSet, er
 	if err != nil {
 		return nil, err
 	}
+	c.Progress(fmt.Sprintf("pack %d of the %d modules of %s", len(set.needs), len(k.modules), k.release))
 	dir := path.Join("lib/modules", k.release)
 	for _, name := range set.names() {
 		m := k.modules[name]
@@ -52,6 +56,12 @@ func addModules(ctx context.Context, c Config, s *spool, t tree) (*moduleSet, er
 func (k *kernel) closure(words []string) (*moduleSet, error) {
 	s := &moduleSet{kernel: k, needs: make(map[string][]string), wanted: make(map[string]bool)}
 	for _, word := range words {
+		if word == everything {
+			if err := s.packAll(); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		members, isProfile := profile(word)
 		if !isProfile {
 			members = []string{word}
@@ -83,6 +93,24 @@ func (s *moduleSet) want(name string, mayLack bool) error {
 		s.wanted[name] = true
 	}
 	return s.pack(name)
+}
+
+// packAll packs every module. Only those of the profile full count as asked for: loaded are those that hardware announces.
+func (s *moduleSet) packAll() error {
+	usual, _ := profile("full")
+	for _, name := range usual {
+		if err := s.want(moduleName(name), true); err != nil {
+			return err
+		}
+	}
+	asked := maps.Clone(s.wanted)
+	for _, name := range slices.Sorted(maps.Keys(s.kernel.modules)) {
+		if err := s.pack(name); err != nil {
+			return err
+		}
+	}
+	s.wanted = asked
+	return nil
 }
 
 // pack adds a module and, first, all it needs. A need that is part of the kernel image is met already.
@@ -142,7 +170,7 @@ func (k *kernel) provider(soft string) (string, bool) {
 		return soft, true
 	}
 	names := k.named[soft]
-	if len(names) == 0 || k.builtin[soft] {
+	if len(names) == 0 || k.builtin[soft] || k.inside[soft] {
 		return "", false
 	}
 	for _, name := range names {
@@ -190,7 +218,7 @@ func (k *kernel) unknown(name string) error {
 		distance int
 	}
 	var guesses []guess
-	for _, known := range slices.Concat(slices.Collect(maps.Keys(k.modules)), slices.Collect(maps.Keys(profiles))) {
+	for _, known := range slices.Concat(slices.Collect(maps.Keys(k.modules)), Profiles()) {
 		d := distance(name, known)
 		if strings.Contains(known, name) {
 			d = 0

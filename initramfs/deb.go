@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -24,29 +23,6 @@ const (
 
 // errStop ends a walk early and well.
 var errStop = errors.New("seen enough")
-
-// ExtractKernel copies boot/vmlinuz-RELEASE of a Debian linux-image package into dir, under its own name, and says
-// where it lies and what RELEASE is. It needs no dpkg.
-func ExtractKernel(deb, dir string) (vmlinuz, release string, err error) {
-	err = walkPackage(context.Background(), deb, func(h *tar.Header, r io.Reader) error {
-		found, ok := strings.CutPrefix(cleanName(h.Name), "boot/vmlinuz-")
-		if !ok || h.Typeflag != tar.TypeReg || found != path.Base(found) {
-			return nil
-		}
-		release, vmlinuz = found, filepath.Join(dir, "vmlinuz-"+found)
-		if err := writeFile(vmlinuz, r); err != nil {
-			return err
-		}
-		return errStop
-	})
-	if err == nil && release == "" {
-		err = errors.New("no boot/vmlinuz-* in it: not a linux-image package")
-	}
-	if err != nil {
-		return "", "", fmt.Errorf("extract kernel of %q: %w", deb, err)
-	}
-	return vmlinuz, release, nil
-}
 
 // writeFile writes r to a file beside name and then moves it there, so that nobody sees half of it.
 func writeFile(name string, r io.Reader) error {
@@ -63,9 +39,8 @@ func writeFile(name string, r io.Reader) error {
 	return os.Rename(f.Name(), name)
 }
 
-// walkPackage calls visit for each file of a Debian package (deb(5)) until visit returns an error; errStop is a good
-// end. Headers are as in the package: names are not safe to write to.
-func walkPackage(ctx context.Context, deb string, visit func(*tar.Header, io.Reader) error) error {
+// walkDeb visits the files of a Debian package (deb(5)).
+func walkDeb(ctx context.Context, deb string, visit func(found) error) error {
 	f, err := os.Open(deb)
 	if err != nil {
 		return err
@@ -83,8 +58,8 @@ func walkPackage(ctx context.Context, deb string, visit func(*tar.Header, io.Rea
 	return walkTar(ctx, plain, visit)
 }
 
-// walkTar calls visit for each member of an archive, within the limits of a package.
-func walkTar(ctx context.Context, r io.Reader, visit func(*tar.Header, io.Reader) error) error {
+// walkTar visits the members of an archive, within the limits of a package.
+func walkTar(ctx context.Context, r io.Reader, visit func(found) error) error {
 	archive := tar.NewReader(io.LimitReader(r, maxPackage))
 	for range maxFiles {
 		h, err := archive.Next()
@@ -100,13 +75,28 @@ func walkTar(ctx context.Context, r io.Reader, visit func(*tar.Header, io.Reader
 		if err != nil {
 			return fmt.Errorf("read package: %w", err)
 		}
-		if err := visit(h, archive); errors.Is(err, errStop) {
+		if err := visitMember(h, archive, visit); errors.Is(err, errStop) {
 			return nil
 		} else if err != nil {
 			return fmt.Errorf("%q: %w", h.Name, err)
 		}
 	}
 	return fmt.Errorf("read package: %w of %d files", errLimit, maxFiles)
+}
+
+// visitMember hands on a regular file or link; to a hard link its target is the name of another member.
+func visitMember(h *tar.Header, content io.Reader, visit func(found) error) error {
+	f := found{name: installedName(h.Name), Reader: content}
+	switch h.Typeflag {
+	case tar.TypeReg:
+	case tar.TypeSymlink:
+		f.link, f.Reader = h.Linkname, nil
+	case tar.TypeLink:
+		f.link, f.Reader = "/"+cleanName(h.Linkname), nil
+	default:
+		return nil
+	}
+	return visit(f)
 }
 
 // dataMember finds data.tar.* in an ar archive: "!<arch>\n", then per member 60 bytes of header and its content, padded

@@ -30,15 +30,23 @@ import (
 // DefaultAgent is the import path of the agent's command.
 const DefaultAgent = "muster/agent/cmd/muster-agent"
 
-// A Config says what goes into a ramdisk. The zero value of each field but Source is useful.
+// A Config says what goes into a ramdisk. Either Source or Prebuilt is needed; the zero value of each other field is
+// useful.
+//
+// Kernel names what together makes one kernel: Debian packages and RPMs (some distributions put image and modules into
+// several), a kernel image, a directory of modules, the root directory of a system, the release of a kernel that is
+// installed here, or "installed" for the one that runs. Firmware names packages and directories likewise.
 type Config struct {
 	Source   string       // root directory of the Go module that knows Agent and Commands: where its go.mod is
+	Prebuilt []byte       // in place of Source, Agent and Commands: a ramdisk of the userland alone
 	Agent    string       // import path of the command that becomes uinit; if "", DefaultAgent
 	Commands []string     // import paths of the other commands; if nil, DefaultCommands
-	Kernel   string       // path of a Debian linux-image package; if "", no modules
+	Kernel   []string     // what the modules come from; if nil, no modules
 	Modules  []string     // names of modules and profiles; if nil, the profile common
+	Firmware []string     // what firmware comes from that packed modules ask for; if nil, none
 	Files    []File       // laid over everything else, the last of a name wins
 	Arch     string       // GOARCH; if "", amd64
+	Compress string       // one of Compressions; if "", gzip
 	Epoch    time.Time    // time of every entry; if zero, 1980-01-01 UTC
 	Progress func(string) // told what is being done, one line each; if nil, nobody is
 }
@@ -50,33 +58,35 @@ type File struct {
 	Source string `json:"source"` // path on this machine
 }
 
-// Build writes a ramdisk to out, a gzip file holding one cpio archive, and says what is in it. The manifest comes from
+// Build writes a ramdisk to out, a compressed file holding one cpio archive, and says what is in it. The manifest comes from
 // reading the ramdisk back while it is written, so it tells what a kernel would find. After an error, what out got is
 // of no use.
 func Build(ctx context.Context, c Config, out io.Writer) (*Manifest, error) {
 	c = c.withDefaults()
+	if compressor(c.Compress) == nil {
+		return nil, fmt.Errorf("compression %q: want one of %s", c.Compress, strings.Join(Compressions(), ", "))
+	}
 	tree := make(tree)
 	tree.addSkeleton()
-	c.Progress("compile the userland")
 	if err := addUserland(ctx, c, tree); err != nil {
-		return nil, fmt.Errorf("build userland of %q: %w", c.Source, err)
+		return nil, err
 	}
 	var packed *moduleSet
-	if c.Kernel != "" {
+	if c.Kernel != nil {
 		spool, err := newSpool()
 		if err != nil {
 			return nil, err
 		}
 		defer spool.Close()
-		if packed, err = addModules(ctx, c, spool, tree); err != nil {
-			return nil, fmt.Errorf("pack modules of %q: %w", c.Kernel, err)
+		if packed, err = addKernel(ctx, c, spool, tree); err != nil {
+			return nil, err
 		}
 	}
 	if err := tree.addFiles(c.Files); err != nil {
 		return nil, err
 	}
-	c.Progress("write the archive")
-	m, err := writeMeasured(ctx, tree, c.Epoch, out)
+	c.Progress(fmt.Sprintf("write %d files, compressed with %s", len(tree), c.Compress))
+	m, err := writeMeasured(ctx, tree, c.Epoch, out, compressor(c.Compress))
 	if err != nil {
 		return nil, err
 	}
@@ -84,6 +94,38 @@ func Build(ctx context.Context, c Config, out io.Writer) (*Manifest, error) {
 		m.Absent, m.Firmware = packed.absent, packed.firmware
 	}
 	return m, nil
+}
+
+// addUserland adds what runs, compiled or as it was before.
+func addUserland(ctx context.Context, c Config, t tree) error {
+	if c.Prebuilt != nil {
+		c.Progress("unpack the prebuilt userland")
+		if err := addPrebuilt(ctx, c, t); err != nil {
+			return fmt.Errorf("unpack the prebuilt userland: %w", err)
+		}
+		return nil
+	}
+	c.Progress("look up the userland's packages")
+	if err := compileUserland(ctx, c, t); err != nil {
+		return fmt.Errorf("build userland of %q: %w", c.Source, err)
+	}
+	return nil
+}
+
+// addKernel adds modules and their firmware.
+func addKernel(ctx context.Context, c Config, s *spool, t tree) (*moduleSet, error) {
+	packed, err := addModules(ctx, c, s, t)
+	if err != nil {
+		return nil, fmt.Errorf("pack modules: %w", err)
+	}
+	if c.Firmware == nil {
+		return packed, nil
+	}
+	c.Progress(fmt.Sprintf("look for %d firmware files", len(packed.firmware)))
+	if err := addFirmware(ctx, c.Firmware, packed, s, t); err != nil {
+		return nil, fmt.Errorf("pack firmware: %w", err)
+	}
+	return packed, nil
 }
 
 // withDefaults fills what the caller left open.
@@ -99,6 +141,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Arch == "" {
 		c.Arch = "amd64"
+	}
+	if c.Compress == "" {
+		c.Compress = "gzip"
 	}
 	if c.Epoch.IsZero() {
 		c.Epoch = time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -118,7 +163,7 @@ type Manifest struct {
 	Kernel   string   `json:"kernel,omitempty"`   // release of the packed modules, e.g. 6.1.0-56-amd64
 	Modules  []string `json:"modules,omitempty"`  // packed modules, sorted, as /proc/modules spells them
 	Absent   []string `json:"absent,omitempty"`   // modules of a profile that this kernel does not have; Build only
-	Firmware []string `json:"firmware,omitempty"` // files packed modules may ask for that are not packed; Build only
+	Firmware []string `json:"firmware,omitempty"` // what packed modules may ask for and is not packed; Build only
 	Userland Sizes    `json:"userland"`           // everything outside /lib/modules
 	Drivers  Sizes    `json:"drivers"`            // everything in /lib/modules
 	Total    Sizes    `json:"total"`              // Gzip is the size of the file, however it is compressed

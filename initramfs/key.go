@@ -21,43 +21,75 @@ import (
 // nothing else of this module.
 var keyRooms = []string{"agent", "boot/kargs", "initramfs"}
 
-// Key is a hash over everything that Build reads: the toolchain's version, go.mod, go.sum, the sources, the kernel
-// package, the overlaid files, and c itself. Builds of equal keys give equal bytes, so a ramdisk whose manifest has the
-// key of a Config need not be built again. Key takes well under a second.
+// Key is a hash over everything that Build reads: the toolchain's version, go.mod, go.sum and the sources, or the prebuilt
+// userland; the kernel, the firmware, the overlaid files, and c itself. Builds of equal keys give equal bytes, so a ramdisk
+// whose manifest has the key of a Config need not be built again. With a kernel package Key takes well under a second.
 func (c Config) Key(ctx context.Context) (string, error) {
 	c = c.withDefaults()
 	sum := sha256.New()
-	version := exec.CommandContext(ctx, "go", "env", "GOVERSION")
-	version.Dir = c.Source
-	toolchain, err := version.Output()
-	if err != nil {
-		return "", fmt.Errorf("find the Go toolchain for %q: %w", c.Source, err)
-	}
 	fmt.Fprintf(sum, "%q\n%q\n", [][]string{
-		{string(bytes.TrimSpace(toolchain)), builderVersion(), c.Agent, c.Arch, fmt.Sprint(c.Epoch.Unix())},
-		c.Commands, c.Modules,
+		{builderVersion(), c.Agent, c.Arch, c.Compress, fmt.Sprint(c.Epoch.Unix())}, c.Commands, c.Modules,
 	}, namesOf(c.Files))
-	for _, file := range []string{"go.mod", "go.sum"} {
-		if err := hashFile(sum, file, filepath.Join(c.Source, file)); err != nil {
-			return "", err
-		}
-	}
-	for _, room := range keyRooms {
-		if err := hashTree(sum, filepath.Join(c.Source, filepath.FromSlash(room)), isSource); err != nil {
-			return "", err
-		}
+	if err := c.hashUserland(ctx, sum); err != nil {
+		return "", err
 	}
 	for _, f := range c.Files {
 		if err := hashTree(sum, f.Source, func(string) bool { return true }); err != nil {
 			return "", err
 		}
 	}
-	if c.Kernel != "" {
-		if err := hashFile(sum, "kernel", c.Kernel); err != nil {
+	for _, part := range []struct {
+		bare  string
+		words []string
+	}{{"lib/modules", c.Kernel}, {"lib/firmware", c.Firmware}} {
+		if err := hashOrigins(sum, part.words, part.bare); err != nil {
 			return "", err
 		}
 	}
 	return hex.EncodeToString(sum.Sum(nil)), nil
+}
+
+// hashUserland adds what the userland is made of.
+func (c Config) hashUserland(ctx context.Context, sum hash.Hash) error {
+	if c.Prebuilt != nil {
+		fmt.Fprintf(sum, "prebuilt %x\n", sha256.Sum256(c.Prebuilt))
+		return nil
+	}
+	version := exec.CommandContext(ctx, "go", "env", "GOVERSION")
+	version.Dir = c.Source
+	toolchain, err := version.Output()
+	if err != nil {
+		return fmt.Errorf("find the Go toolchain for %q: %w", c.Source, err)
+	}
+	fmt.Fprintf(sum, "%s\n", bytes.TrimSpace(toolchain))
+	for _, file := range []string{"go.mod", "go.sum"} {
+		if err := hashFile(sum, file, filepath.Join(c.Source, file)); err != nil {
+			return err
+		}
+	}
+	for _, room := range keyRooms {
+		if err := hashTree(sum, filepath.Join(c.Source, filepath.FromSlash(room)), isSource); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// hashOrigins adds what a kernel or firmware is read from.
+func hashOrigins(sum hash.Hash, words []string, bare string) error {
+	for _, word := range words {
+		o, err := openOrigin(word, bare)
+		if err != nil {
+			return fmt.Errorf("%q: %w", word, err)
+		}
+		fmt.Fprintf(sum, "origin of %s\n", bare)
+		for _, name := range o.paths {
+			if err := hashTree(sum, name, func(string) bool { return true }); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // namesOf are where files go; where they come from does not matter.

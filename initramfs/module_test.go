@@ -95,7 +95,7 @@ func arMember(name, content string) string {
 
 // testDeb is a package of testModules with a kernel.
 func testDeb(t testing.TB, pack func(testing.TB, string) string) string {
-	files := map[string]string{"boot/vmlinuz-6.1.0-1-test": "the kernel", "boot/config-6.1.0-1-test": "CONFIG_X=y"}
+	files := map[string]string{"boot/vmlinuz-6.1.0-1-test": "the kernel", "boot/config-6.1.0-1-test": "CONFIG_X=y\nCONFIG_RD_GZIP=y\nCONFIG_RD_XZ=y\nCONFIG_RD_LZO=y\n# CONFIG_RD_ZSTD is not set\n"}
 	for name, content := range testModules {
 		files["lib/modules/6.1.0-1-test/"+name] = content
 	}
@@ -109,7 +109,7 @@ func readTestKernel(t *testing.T, deb string) *kernel {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
-	k, err := readKernel(context.Background(), deb, s)
+	k, err := readKernel(context.Background(), []string{deb}, s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +128,7 @@ func TestKernelPackage(t *testing.T) {
 				t.Errorf("kernel %s with %d modules, builtin %v", k.release, len(k.modules), k.builtin)
 			}
 			dir := t.TempDir()
-			vmlinuz, release, err := ExtractKernel(deb, dir)
+			vmlinuz, release, err := ExtractKernel(t.Context(), []string{deb}, dir)
 			if err != nil || release != "6.1.0-1-test" || vmlinuz != filepath.Join(dir, "vmlinuz-6.1.0-1-test") {
 				t.Fatalf("ExtractKernel = %q, %q, %v", vmlinuz, release, err)
 			}
@@ -143,7 +143,7 @@ func TestKernelPackage(t *testing.T) {
 func TestExtractKernelRefusesPaths(t *testing.T) {
 	for _, name := range []string{"boot/vmlinuz-../../x", "boot/vmlinuz-a/b", "boot/nothing"} {
 		deb := writeDeb(t, map[string]string{name: "x"}, packGzip)
-		if vmlinuz, _, err := ExtractKernel(deb, t.TempDir()); err == nil {
+		if vmlinuz, _, err := ExtractKernel(t.Context(), []string{deb}, t.TempDir()); err == nil {
 			t.Errorf("%q was extracted to %q", name, vmlinuz)
 		}
 	}
@@ -170,7 +170,7 @@ func TestBrokenPackages(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer s.Close()
-			if k, err := readKernel(context.Background(), deb, s); err == nil {
+			if k, err := readKernel(context.Background(), []string{deb}, s); err == nil {
 				t.Errorf("read %d modules; want an error", len(k.modules))
 			}
 		})
@@ -295,7 +295,7 @@ func TestModprobeAcceptsTheTables(t *testing.T) {
 	}
 	defer s.Close()
 	packed := make(tree)
-	set, err := addModules(context.Background(), Config{Kernel: deb}.withDefaults(), s, packed)
+	set, err := addModules(context.Background(), Config{Kernel: []string{deb}}.withDefaults(), s, packed)
 	if err != nil {
 		t.Fatal(err)
 	}

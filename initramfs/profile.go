@@ -8,6 +8,11 @@ var profiles = map[string][]string{
 	// What virtual machines show.
 	"vm": {"virtio_pci", "virtio_mmio", "virtio_net", "virtio_blk", "virtio_scsi", "virtio_rng"},
 
+	// What machines of other hypervisors and of clouds show, too.
+	"virtual": {"virtio_pci", "virtio_mmio", "virtio_net", "virtio_blk", "virtio_scsi", "virtio_rng", "vmxnet3",
+		"vmw_pvscsi", "hv_netvsc", "hv_storvsc", "hyperv_keyboard", "xen_netfront", "xen_blkfront", "ena", "gve",
+		"nvme", "ahci", "e1000", "e1000e", "mptspi", "sd_mod", "sr_mod"},
+
 	// Network cards that firmware boots from, on most servers.
 	"net": {"virtio_pci", "virtio_net", "e1000", "e1000e", "igb", "ixgbe", "i40e", "tg3", "bnxt_en", "r8169",
 		"mlx5_core"},
@@ -29,6 +34,12 @@ var profiles = map[string][]string{
 	// File systems, with the character sets that FAT asks for. They are loaded by who mounts, not at start.
 	"fs": {"ext4", "vfat", "xfs", "nls_cp437", "nls_ascii", "nls_iso8859_1", "nls_utf8"},
 
+	// Disks behind Fibre Channel and iSCSI; the cards ask for firmware.
+	"fc": {"qla2xxx", "lpfc", "bfa", "fnic", "bnx2fc", "bnx2i", "qedf", "qedi", "iscsi_tcp", "iscsi_ibft", "csiostor", "sd_mod", "sg"},
+
+	// Network cards on USB: good for facts, not for telling machines apart.
+	"usbnet": {"xhci_pci", "ehci_pci", "cdc_ether", "cdc_ncm", "ax88179_178a", "r8152", "asix", "rndis_host"},
+
 	// More network cards and controllers; some of them ask for firmware files that are not packed.
 	"wide": {"mlx4_en", "igc", "ixgbevf", "iavf", "ice", "bnx2", "bnx2x", "8139too", "atlantic", "be2net",
 		"enic", "cxgb4", "qede", "sfc", "ena", "vmxnet3", "hv_netvsc", "vmw_pvscsi", "hv_storvsc", "xen_blkfront",
@@ -40,6 +51,9 @@ var unions = map[string][]string{
 	"common": {"vm", "net", "storage", "usb", "bmc", "firmware", "fs"},
 	"full":   {"vm", "net", "storage", "usb", "bmc", "firmware", "fs", "wide"},
 }
+
+// everything is the word for all modules of a kernel.
+const everything = "all"
 
 // companions are modules that are loaded with another because nothing else would load them: FAT asks the kernel by name
 // for its code page and character set (CONFIG_FAT_DEFAULT_*), where nobody can answer; a keyboard below usbhid is
@@ -63,7 +77,7 @@ func profile(word string) ([]string, bool) {
 
 // Profiles lists the words that stand for lists of modules in Config.Modules, sorted.
 func Profiles() []string {
-	var words []string
+	words := []string{everything}
 	for word := range profiles {
 		words = append(words, word)
 	}

@@ -20,7 +20,7 @@ var moduleTables = []struct {
 // buses are those whose devices are announced by modalias. Processors and DMI are left out on purpose: they would
 // pull in drivers nobody asked for. platform is here for the BMC that only SMBIOS type 38 tells of
 // (platform:dmi-ipmi-si).
-var buses = []string{"acpi", "of", "pci", "platform", "scsi", "usb", "virtio", "vmbus", "xen"}
+var buses = []string{"acpi", "mdio", "mmc", "of", "pci", "platform", "scsi", "usb", "virtio", "vmbus", "xen"}
 
 // depTable is modules.dep: what is needed most deeply stands last, as depmod(8) has it.
 func (s *moduleSet) depTable() []byte {

@@ -220,8 +220,8 @@ func (t tree) writeTo(ctx context.Context, epoch time.Time, w io.Writer) error {
 	return cpio.WriteTrailer(out)
 }
 
-// writeMeasured writes the compressed archive to out and reads it back on the way.
-func writeMeasured(ctx context.Context, t tree, epoch time.Time, out io.Writer) (*Manifest, error) {
+// writeMeasured writes the archive to out, compressed by pack, and reads it back on the way.
+func writeMeasured(ctx context.Context, t tree, epoch time.Time, out io.Writer, pack func(io.Writer, func(io.Writer) error) error) (*Manifest, error) {
 	pipe, feed := io.Pipe()
 	type result struct {
 		m   *Manifest
@@ -234,7 +234,7 @@ func writeMeasured(ctx context.Context, t tree, epoch time.Time, out io.Writer) 
 		read <- result{m, err}
 	}()
 	sum := sha256.New()
-	err := writeGzip(io.MultiWriter(out, sum, feed), func(w io.Writer) error { return t.writeTo(ctx, epoch, w) })
+	err := pack(io.MultiWriter(out, sum, feed), func(w io.Writer) error { return t.writeTo(ctx, epoch, w) })
 	feed.CloseWithError(err)
 	back := <-read
 	switch {

@@ -25,9 +25,9 @@ import (
 	"golang.org/x/tools/go/packages"
 )
 
-// addUserland compiles the agent and the commands into one busybox, /bbin/bb, and adds it with its links: /init to
+// compileUserland compiles the agent and the commands into one busybox, /bbin/bb, and adds it with its links: /init to
 // u-root's init, /bin/uinit to the agent (init starts it), /bin/sh and /bin/defaultsh to gosh.
-func addUserland(ctx context.Context, c Config, t tree) error {
+func compileUserland(ctx context.Context, c Config, t tree) error {
 	root, err := goroot(ctx, c.Source)
 	if err != nil {
 		return err
@@ -213,9 +213,13 @@ var _ initramfs.WriteOpener = collector{}
 // OpenWriter returns c.
 func (c collector) OpenWriter() (initramfs.Writer, error) { return c, nil }
 
-// WriteRecord keeps a record's content, because the file behind it is about to be deleted.
+// WriteRecord keeps a record's content, because the file behind it is about to be deleted. What the compiler wrote has
+// the permissions that the caller's umask left it; a userland has programs only.
 func (c collector) WriteRecord(r cpio.Record) error {
 	m := member{mode: uint32(r.Mode), major: uint32(r.Rmajor), minor: uint32(r.Rminor)}
+	if m.mode&typeMask == typeRegular {
+		m.mode = typeRegular | 0o755
+	}
 	if r.ReaderAt != nil {
 		content, err := io.ReadAll(io.NewSectionReader(r.ReaderAt, 0, int64(r.FileSize)))
 		if err != nil {

@@ -12,6 +12,8 @@
 //	muster.disk_wait=N      seconds to wait for late disks (default 15)
 //	muster.lldp=N           seconds, at most 35, that the first check-in waits for the switches to speak LLDP (default 0)
 //	muster.debug            more words on the console
+//	muster.shell            a shell on the console
+//	muster.sshd             an sshd on port 22, for the keys that muster ramdisk build --ssh-key put into the ramdisk
 //	BOOTIF=01-MAC           the NIC that booted, put by the loader (PXELINUX IPAPPEND 2 form)
 package kargs
 

@@ -4,7 +4,12 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
+	"math/big"
 	"os"
 	"path/filepath"
 	"strings"
@@ -135,7 +140,7 @@ func TestRamdiskWrongCalls(t *testing.T) {
 // What lies there is kept only if it is what its manifest says, and that of this build.
 func TestRamdiskCurrent(t *testing.T) {
 	dir := t.TempDir()
-	p := ramdiskPathsOf(dir, true)
+	p := ramdiskPathsOf(dir, "gzip", true)
 	ramdisk, err := os.ReadFile(tinyRamdisk(t))
 	if err != nil {
 		t.Fatal(err)
@@ -172,5 +177,114 @@ func TestRamdiskCurrent(t *testing.T) {
 		if _, ok := p.current(step.key); ok != step.want {
 			t.Errorf("%s: current is %v; want %v", step.name, ok, step.want)
 		}
+	}
+}
+
+// certificate is a real one, of nobody.
+func certificate(t *testing.T) []byte {
+	t.Helper()
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: big.NewInt(1)}, &x509.Certificate{}, public, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+}
+
+const publicKey = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIK0wmN/Cr3JXqmLW7u+g9pTh+wyqDHpSQEIQczXkVx9q who@where\n"
+
+func TestRamdiskOverlay(t *testing.T) {
+	dir := t.TempDir()
+	put := func(name string, content []byte, mode os.FileMode) string {
+		file := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, content, mode); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	ca := put("ca", certificate(t), 0o644)
+	secret := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: []byte("x")})
+	both := put("both", append(certificate(t), secret...), 0o644)
+	keys, private := put("key.pub", []byte("# mine\n"+publicKey+publicKey), 0o644), put("key", secret, 0o600)
+	empty, odd := put("empty", nil, 0o644), put("odd.pub", []byte(publicKey+"nonsense\n"), 0o644)
+	program := put("facts/row", []byte("#!/bin/sh\n"), 0o755)
+	put("facts/site.json", []byte("{}"), 0o644)
+	hidden, dull := put("bad/.x.json", nil, 0o644), put("bad/notes", nil, 0o644)
+	tests := []struct {
+		name string
+		b    ramdiskBuild
+		want string // names in the ramdisk, or the error
+	}{
+		{"facts of a directory", ramdiskBuild{facts: []string{filepath.Join(dir, "facts")}}, "etc/muster/facts.d/row etc/muster/facts.d/site.json"},
+		{"one program", ramdiskBuild{facts: []string{program}}, "etc/muster/facts.d/row"},
+		{"what the agent would not read", ramdiskBuild{facts: []string{dull}}, "notes is neither a program"},
+		{"what the agent passes over", ramdiskBuild{facts: []string{hidden}}, "begins with a dot"},
+		{"certificates", ramdiskBuild{authority: ca}, "etc/muster/ca.pem"},
+		{"a certificate with its key", ramdiskBuild{authority: both}, "it holds a PRIVATE KEY, which must not go into a ramdisk"},
+		{"no certificate", ramdiskBuild{authority: empty}, "no PEM certificate"},
+		{"public keys", ramdiskBuild{sshKey: keys}, "etc/muster/authorized_keys"},
+		{"a private key", ramdiskBuild{sshKey: private}, "name the file ending in .pub"},
+		{"no key", ramdiskBuild{sshKey: empty}, "key 1: "},
+		{"a line that is no key", ramdiskBuild{sshKey: odd}, "key 2: "},
+		{"a directory, then a file over it", ramdiskBuild{overlays: []string{dir}, files: []string{ca + ":/etc/x"}}, "/ /etc/x"},
+		{"a file is no overlay", ramdiskBuild{overlays: []string{ca}}, "want a directory"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			err := tt.b.overlay()
+			var names []string
+			for _, f := range tt.b.config.Files {
+				names = append(names, f.Name)
+			}
+			got := strings.Join(names, " ")
+			if err != nil {
+				got = err.Error()
+			}
+			if err == nil && got != tt.want || !strings.Contains(got, tt.want) {
+				t.Errorf("got %q; want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestRamdiskOutput(t *testing.T) {
+	for _, tt := range []struct{ out, compress, want string }{
+		{"dir", "", "dir/ramdisk.cpio.gz"}, {"dir", "xz", "dir/ramdisk.cpio.xz"}, {"dir", "none", "dir/ramdisk.cpio"},
+		{"a.zst", "", "a.zst"}, {"a.cpio", "", "a.cpio"}, {"a.gz", "xz", "a.gz"},
+	} {
+		b := ramdiskBuild{out: tt.out, userland: tinyRamdisk(t)}
+		b.config.Compress, b.config.Arch = tt.compress, "amd64"
+		if err := b.complete(); err != nil {
+			t.Fatal(err)
+		}
+		if got := ramdiskPathsOf(tt.out, b.config.Compress, false); got.ramdisk != tt.want {
+			t.Errorf("-o %s --compress %q goes to %s; want %s", tt.out, tt.compress, got.ramdisk, tt.want)
+		}
+	}
+}
+
+// A directory that is served holds one ramdisk.
+func TestRamdiskOfAnotherCompressionGoes(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"ramdisk.cpio.gz", "ramdisk.cpio.zst", "own.gz"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := ramdiskPathsOf(dir, "zstd", false)
+	if err := p.removeOthers(); err != nil {
+		t.Fatal(err)
+	}
+	if got := servedRamdisk(dir); len(got) != 1 || got[0] != "ramdisk.cpio.zst" {
+		t.Errorf("served is %q", got)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "own.gz")); err != nil {
+		t.Error(err)
 	}
 }

@@ -84,7 +84,7 @@ func serveCommand() *cobra.Command {
 	f.BoolVar(&cfg.PlainSecrets, "plain-secrets", false, "take agents' keys and operators' tokens over plain HTTP too, where the network can read them")
 	f.StringVar(&cfg.TFTP, "tftp", ":69", "address of TFTP; off for none")
 	f.StringVar(&cfg.URL, "url", "", "base URL as boot loaders reach it (default: the interface's address and the port of --http); agents call its host by HTTPS")
-	f.StringVar(&cfg.Ramdisk, "ramdisk", "", "directory with vmlinuz and ramdisk.cpio.gz (muster ramdisk build)")
+	f.StringVar(&cfg.Ramdisk, "ramdisk", "", "directory with vmlinuz and ramdisk (muster ramdisk build)")
 	f.StringVar(&cfg.Loaders, "loaders", "", "directory with boot loaders of your own, looked at before the distribution's")
 	f.StringVar(&cfg.UEFILoader, "uefi-loader", "snponly", "first loader of UEFI machines: snponly, ipxe, or shim for Secure Boot")
 	f.StringVar(&cfg.KernelArgs, "kernel-args", "", "more kernel arguments for the ramdisk, e.g. console=ttyS0")
@@ -238,7 +238,8 @@ func (s *server) openBroker(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	cfg := broker.Config{Store: s.store, Key: key, BaseURL: s.url, AgentURL: s.agentURL, Args: extra, Log: s.log}
+	cfg := broker.Config{Store: s.store, Key: key, BaseURL: s.url, AgentURL: s.agentURL, Args: extra,
+		Ramdisk: servedRamdisk(s.cfg.Ramdisk), Log: s.log}
 	if s.cert != nil {
 		cfg.CA = s.cert.CA
 	}

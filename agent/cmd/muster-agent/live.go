@@ -37,6 +37,9 @@ func live(ctx context.Context, stdout io.Writer) error {
 	if args.Shell {
 		go shell(ctx, console)
 	}
+	if args.SSHD {
+		go sshd(ctx, console)
+	}
 	key := agent.NewKey()
 	return agent.Supervise(ctx, console, func(cause string) *exec.Cmd {
 		cmd := exec.CommandContext(ctx, "/proc/self/exe", "loop")

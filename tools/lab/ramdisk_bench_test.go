@@ -1,0 +1,316 @@
+package lab
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"text/tabwriter"
+	"time"
+
+	"muster/agent/facts"
+)
+
+// ramdiskBench is a bench of discovery ramdisks: one kernel, one directory, and a table.
+type ramdiskBench struct {
+	t       *testing.T
+	dir     string // scratch
+	deb     string // Debian's kernel package
+	root    string // the same, unpacked
+	release string
+	rounds  int
+	table   *tabwriter.Writer
+}
+
+// TestBenchRamdisk is make bench-ramdisk. It says nothing about good or bad: the table is for people. Peers that are
+// not installed are left out, with a line.
+func TestBenchRamdisk(t *testing.T) {
+	if os.Getenv("MUSTER_BENCH") == "" {
+		t.Skip("MUSTER_BENCH is not set: make bench-ramdisk")
+	}
+	deb, err := FetchKernel(t.Context(), filepath.Join(os.Getenv("MUSTER_CACHE"), "kernel"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &ramdiskBench{t: t, dir: t.TempDir(), deb: deb, rounds: 3}
+	if n, err := strconv.Atoi(os.Getenv("MUSTER_BENCH_ROUNDS")); err == nil && n > 0 {
+		b.rounds = n
+	}
+	b.root = filepath.Join(b.dir, "root")
+	b.must("dpkg-deb", "-x", deb, b.root)
+	kernels, _ := filepath.Glob(filepath.Join(b.root, "lib/modules/*"))
+	b.release = filepath.Base(kernels[0])
+	b.must("depmod", "-b", b.root, b.release)
+	for _, part := range []struct {
+		name string
+		run  func()
+	}{{"sizes", b.sizes}, {"builds", b.builds}, {"memory", b.memory}, {"starts", b.starts}} {
+		t.Run(part.name, func(t *testing.T) {
+			b.t = t
+			var out bytes.Buffer
+			b.table = tabwriter.NewWriter(&out, 0, 8, 2, ' ', 0)
+			part.run()
+			b.table.Flush()
+			t.Log("\n" + out.String())
+		})
+	}
+}
+
+func (b *ramdiskBench) must(name string, args ...string) []byte {
+	b.t.Helper()
+	out, err := exec.Command(name, args...).CombinedOutput()
+	if err != nil {
+		b.t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
+	}
+	return out
+}
+
+// muster builds a ramdisk with the userland that bin/muster carries.
+func (b *ramdiskBench) muster(out string, args ...string) {
+	b.t.Helper()
+	_ = os.Remove(out + ".manifest.json") // or nothing would be built
+	b.must("../../bin/muster", append([]string{"ramdisk", "build", "-o", out}, args...)...)
+}
+
+// sizes are bytes of file, per content and compression.
+func (b *ramdiskBench) sizes() {
+	fmt.Fprintln(b.table, "SIZE\tgzip\tzstd\txz\tnone\t")
+	for _, content := range []struct {
+		name string
+		args []string
+	}{
+		{"userland", nil},
+		{"userland, net, storage", []string{"--kernel", b.deb, "--modules", "net,storage"}},
+		{"userland, common", []string{"--kernel", b.deb}},
+		{"userland, all modules", []string{"--kernel", b.deb, "--modules", "all"}},
+	} {
+		fmt.Fprint(b.table, content.name)
+		for _, suffix := range []string{".gz", ".zst", ".xz", ".cpio"} {
+			if content.name == "userland, all modules" && suffix == ".xz" {
+				fmt.Fprint(b.table, "\t-") // five minutes, for what nobody boots
+				continue
+			}
+			out := filepath.Join(b.dir, "size"+suffix)
+			b.muster(out, content.args...)
+			b.t.Logf("%s, %s: %s", content.name, suffix, mebibytes(b.t, out))
+			fmt.Fprintf(b.table, "\t%s", mebibytes(b.t, out))
+		}
+		fmt.Fprintln(b.table, "\t")
+	}
+}
+
+func mebibytes(t *testing.T, name string) string {
+	t.Helper()
+	info, err := os.Stat(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("%.2f MiB", float64(info.Size())/(1<<20))
+}
+
+// peers build an initramfs of the same kernel for any machine. Both read /lib/modules, so they run where that is the
+// unpacked package (unshare, as root).
+var peers = []struct {
+	program, name string
+	command       string // of sh: $1 the release, $2 the root of the kernel's files, $3 the image to write, $4 a scratch directory
+}{
+	{"mkinitramfs", "initramfs-tools MODULES=most", `mkdir -p /lib/modules $4/conf && mount --bind $2/lib/modules /lib/modules && mount --bind $2/boot /boot &&
+		cp -r /etc/initramfs-tools/. $4/conf && printf 'MODULES=most\nCOMPRESS=gzip\n' >$4/conf/initramfs.conf && mkinitramfs -d $4/conf -o $3 $1`},
+	{"dracut", "dracut --no-hostonly", `mkdir -p /lib/modules && mount --bind $2/lib/modules /lib/modules &&
+		dracut --quiet --no-hostonly --force --gzip --kver $1 $3`},
+}
+
+// builds are seconds on this machine, ours and the peers' in turn.
+func (b *ramdiskBench) builds() {
+	fmt.Fprintf(b.table, "BUILD (%d rounds)\tsize\tmedian\tleast\tmost\tratio\t\n", b.rounds)
+	type builder struct {
+		name, out string
+		run       func(out string) error
+	}
+	all := []builder{{"muster, common", filepath.Join(b.dir, "build.gz"), func(out string) error {
+		b.muster(out, "--kernel", b.deb)
+		return nil
+	}}}
+	for i, p := range peers {
+		if _, err := exec.LookPath(p.program); err != nil {
+			b.t.Logf("%s is not installed: left out", p.program)
+			continue
+		}
+		all = append(all, builder{p.name, filepath.Join(b.dir, fmt.Sprint("peer", i)), func(out string) error {
+			cmd := exec.Command("unshare", "-m", "sh", "-ec", p.command, "sh", b.release, b.root, out, b.t.TempDir())
+			if said, err := cmd.CombinedOutput(); err != nil {
+				return fmt.Errorf("%w: %s", err, said)
+			}
+			return nil
+		}})
+	}
+	took := make([][]float64, len(all))
+	for range b.rounds {
+		for i, one := range all {
+			began := time.Now()
+			if err := one.run(one.out); err != nil {
+				b.t.Logf("%s: %v", one.name, err)
+				continue
+			}
+			took[i] = append(took[i], time.Since(began).Seconds())
+			b.t.Logf("%s: %.1f s, %s", one.name, time.Since(began).Seconds(), mebibytes(b.t, one.out))
+		}
+	}
+	for i, one := range all {
+		if len(took[i]) > 0 {
+			b.row(one.name+"\t"+mebibytes(b.t, one.out), took[i], took[0])
+		}
+	}
+}
+
+// row prints a median, its spread, and its ratio to that of the first.
+func (b *ramdiskBench) row(name string, seconds, first []float64) {
+	middle := func(s []float64) float64 { slices.Sort(s); return s[len(s)/2] }
+	m := middle(seconds)
+	fmt.Fprintf(b.table, "%s\t%.2f s\t%.2f\t%.2f\t%.2f\t\n", name, m, seconds[0], seconds[len(seconds)-1], m/middle(first))
+}
+
+// memory finds the least memory of a machine whose facts arrive, to 16 MiB.
+func (b *ramdiskBench) memory() {
+	fmt.Fprintln(b.table, "MEMORY\tleast that works\tmost that does not\t")
+	for _, content := range []struct{ name, modules string }{{"userland, net, storage", "net,storage"}, {"userland, common", "common"}} {
+		out := filepath.Join(b.dir, "memory.gz")
+		b.muster(out, "--kernel", b.deb, "--modules", content.modules)
+		low, high := 64, 256 // of these the first is too little and the second enough
+		for high-low > 16 {
+			mib := (low + high) / 32 * 16
+			_, err := b.boot(out, mib)
+			b.t.Logf("%s in %d MiB: %v", content.name, mib, err)
+			if err != nil {
+				low = mib
+			} else {
+				high = mib
+			}
+		}
+		fmt.Fprintf(b.table, "%s\t%d MiB\t%d MiB\t\n", content.name, high, low)
+	}
+}
+
+// starts are seconds from kernel start to accepted facts, beside those of an init that asks for an address and ends.
+func (b *ramdiskBench) starts() {
+	fmt.Fprintf(b.table, "START (%d rounds)\tsize\tmedian\tleast\tmost\tratio\t\n", b.rounds)
+	ours, bare := filepath.Join(b.dir, "start.gz"), filepath.Join(b.dir, "bare.gz")
+	b.muster(ours, "--kernel", b.deb, "--modules", "net,storage")
+	if err := b.bareRamdisk(bare); err != nil {
+		b.t.Skipf("no bare ramdisk: %v", err)
+	}
+	images := []struct{ name, file string }{{"bare kernel, virtio_net, udhcpc", bare}, {"muster, facts accepted", ours}}
+	took := make([][]float64, len(images))
+	for range b.rounds {
+		for i, image := range images {
+			s, err := b.boot(image.file, 512)
+			if err != nil {
+				b.t.Fatalf("%s: %v", image.name, err)
+			}
+			took[i] = append(took[i], s)
+			b.t.Logf("%s: %.2f s", image.name, s)
+		}
+	}
+	for i, image := range images {
+		b.row(image.name+"\t"+mebibytes(b.t, image.file), took[i], took[0])
+	}
+}
+
+// bareInit does what a machine needs for an address, and nothing else.
+const bareInit = `#!/bin/busybox sh
+/bin/busybox mount -t proc proc /proc
+for m in virtio virtio_ring virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci failover net_failover virtio_net; do /bin/busybox insmod /$m.ko; done
+/bin/busybox ip link set eth0 up
+/bin/busybox udhcpc -i eth0 -n -q -f -t 20 -T 1 -s /bin/true
+read up idle </proc/uptime
+echo "bench: address after $up s"
+/bin/busybox poweroff -f
+`
+
+func (b *ramdiskBench) bareRamdisk(out string) error {
+	dir := filepath.Join(b.dir, "bare")
+	for _, name := range []string{"bin", "proc", "dev"} {
+		if err := os.MkdirAll(filepath.Join(dir, name), 0o755); err != nil {
+			return err
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "init"), []byte(bareInit), 0o755); err != nil {
+		return err
+	}
+	script := `cd $1 && cp "$(command -v busybox)" bin/busybox && ln -sf busybox bin/true && mknod dev/console c 5 1
+		for m in virtio virtio_ring virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci failover net_failover virtio_net; do
+			f=$(find $2/lib/modules -name $m.ko); [ -z "$f" ] || cp $f .; done
+		find . | cpio --quiet -o -H newc | gzip -9 >$3`
+	if said, err := exec.Command("sh", "-ec", script, "sh", dir, b.root, out).CombinedOutput(); err != nil {
+		return fmt.Errorf("%w: %s", err, said)
+	}
+	return nil
+}
+
+// A started machine says one of these on its console; the number is seconds since the kernel started.
+var startedAt = regexp.MustCompile(`muster \[ *([0-9.]+)s\] checked in as node|bench: address after ([0-9.]+) s`)
+
+// boot starts a machine of so much memory and tells when its kernel was up for the purpose.
+func (b *ramdiskBench) boot(ramdisk string, mib int) (seconds float64, err error) {
+	ctx, cancel := context.WithTimeout(b.t.Context(), 4*time.Minute)
+	defer cancel()
+	port, stop := acceptFacts(b.t)
+	defer stop()
+	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi", "-cpu", fastestCPU, "-smp", "2",
+		"-m", strconv.Itoa(mib), "-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio",
+		"-netdev", "user,id=n0", "-device", "virtio-net-pci,netdev=n0,romfile=",
+		"-kernel", filepath.Join(b.root, "boot/vmlinuz-"+b.release), "-initrd", ramdisk,
+		"-append", fmt.Sprintf("console=ttyS0 quiet panic=-1 muster.token=bench muster.server=http://10.0.2.2:%d", port))
+	said := &lineWatch{want: startedAt, found: cancel}
+	cmd.Stdout, cmd.Stderr = said, said
+	err = cmd.Run()
+	if m := startedAt.FindStringSubmatch(said.text.String()); m != nil {
+		return strconv.ParseFloat(m[1]+m[2], 64)
+	}
+	tail := said.text.String()
+	return 0, fmt.Errorf("nothing arrived: %w; the console ends with %q", err, tail[max(0, len(tail)-200):])
+}
+
+// A lineWatch keeps what is written and tells once it holds what is wanted.
+type lineWatch struct {
+	text  strings.Builder
+	want  *regexp.Regexp
+	found func()
+}
+
+// Write implements io.Writer.
+func (l *lineWatch) Write(p []byte) (int, error) {
+	l.text.Write(p)
+	if l.want.MatchString(l.text.String()) {
+		l.found()
+	}
+	return len(p), nil
+}
+
+// acceptFacts is a broker that reads check-ins as ours does and has no orders.
+func acceptFacts(t *testing.T) (port int, stop func()) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, err := facts.DecodeCheckIn(r.Body); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		_ = json.NewEncoder(w).Encode(facts.CheckInReply{Node: "bench", Order: facts.Order{Kind: facts.OrderWait}})
+	})}
+	go func() { _ = server.Serve(l) }() // until stop
+	return l.Addr().(*net.TCPAddr).Port, func() { _ = server.Close() }
+}
