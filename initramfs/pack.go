@@ -18,8 +18,7 @@ type packer struct {
 	out     io.Writer
 	written counter // of the file
 
-	archive int    // being written; -1 before the first
-	format  string // of the segment being written
+	archive int // being written; -1 before the first
 	z       io.WriteCloser
 	w       io.Writer // into the segment
 	at      counter   // in the segment
