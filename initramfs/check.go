@@ -40,6 +40,9 @@ func (p Problem) where() string {
 // errClash is told of files of one inode that differ.
 var errClash = errors.New("content differs from that of another link of the same file")
 
+// maxProblems is how many errors, and how many warnings, are told; of the others, that there are more.
+const maxProblems = 1000
+
 // maxDep bounds a table of dependencies; Debian's of all modules is 0.6 MB.
 const maxDep = 8 << 20
 
@@ -85,18 +88,29 @@ func (fs *rootfs) problem(i int, cause error, text string) Problem {
 // problems are those of single entries, in their order.
 func (fs *rootfs) problems() []Problem {
 	var found []Problem
+	told := make(map[bool]int)
+	tell := func(i int, cause error, text func() string) {
+		if told[cause != nil]++; told[cause != nil] <= maxProblems {
+			found = append(found, fs.problem(i, cause, text()))
+		}
+	}
 	for i := range fs.entries {
 		if how := fs.strays[i]; how != "" {
-			found = append(found, fs.problem(i, errEscape, "it "+how))
+			tell(i, errEscape, func() string { return "it " + how })
 		}
 		if other, ok := fs.clash[i]; ok {
-			found = append(found, fs.problem(i, errClash, fmt.Sprintf("%q at byte %d", fs.entries[other].Name, fs.entries[other].Offset)))
+			tell(i, errClash, func() string { return fmt.Sprintf("%q at byte %d", fs.entries[other].Name, fs.entries[other].Offset) })
 		}
 		switch {
 		case fs.lost[i] != "":
-			found = append(found, fs.problem(i, nil, "a kernel makes nothing of it: "+fs.lost[i]))
+			tell(i, nil, func() string { return "a kernel makes nothing of it: " + fs.lost[i] })
 		case !fs.lives(i) && fs.entries[i].kind() != typeDir:
-			found = append(found, fs.problem(i, nil, fs.successor(i)))
+			tell(i, nil, func() string { return fs.successor(i) })
+		}
+	}
+	for _, isError := range []bool{true, false} {
+		if more := told[isError] - maxProblems; more > 0 {
+			found = append(found, Problem{Error: isError, Text: fmt.Sprintf("and %d more", more), cause: errors.New("more")})
 		}
 	}
 	return found

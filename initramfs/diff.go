@@ -38,11 +38,11 @@ func Diff(a, b *Manifest) []Difference { return diffVersions(a, b, nil, nil) }
 
 // DiffImages is Diff that also tells the versions of kernel modules and Go programs that differ.
 func DiffImages(a, b Image) ([]Difference, error) {
-	left, err := readFrom(a, nil)
+	left, err := readImage(a)
 	if err != nil {
 		return nil, fmt.Errorf("read the first: %w", err)
 	}
-	right, err := readFrom(b, nil)
+	right, err := readImage(b)
 	if err != nil {
 		return nil, fmt.Errorf("read the second: %w", err)
 	}
@@ -170,7 +170,7 @@ func versionsIn(image Image, m *Manifest, named map[string]bool) (map[string]str
 	left := m.unpack()
 	at := left.contents()
 	found := make(map[string]string)
-	_, err := readFrom(image, func(i int, e Entry, content io.Reader) error {
+	err := readAgain(image, m, func(i int, e Entry, content io.Reader) error {
 		called, ok := at[i]
 		if !ok || !named[called] || e.Size == 0 || e.Size > maxProgram {
 			return nil

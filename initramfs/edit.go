@@ -29,7 +29,7 @@ type edit struct {
 }
 
 func newEdit(image Image) (*edit, error) {
-	m, err := readFrom(image, nil)
+	m, err := readImage(image)
 	if err != nil {
 		return nil, err
 	}
@@ -293,12 +293,9 @@ func (e *edit) write(out io.Writer) error {
 			}
 		}
 	}
-	again, err := readFrom(e.image, func(i int, _ Entry, content io.Reader) error { return e.copy(p, i, content) })
+	err := readAgain(e.image, e.m, func(i int, _ Entry, content io.Reader) error { return e.copy(p, i, content) })
 	if err != nil {
 		return err
-	}
-	if again.SHA256 != e.m.SHA256 {
-		return fmt.Errorf("the ramdisk changed while it was read")
 	}
 	for _, x := range e.added {
 		content := io.Reader(strings.NewReader(""))

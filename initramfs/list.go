@@ -15,17 +15,22 @@ import (
 )
 
 // Limits of a ramdisk that is read. A kernel has the first itself (PATH_MAX); the others keep a hostile file from
-// filling memory or disk (T37): 64 Ki files take less than 64 MB, and Debian's installer has 4,000.
+// filling memory or disk (T37): 32 Ki files take less than 64 MB, and Debian's installer has 2,400.
 const (
 	maxName    = 4096
-	maxNames   = 16 << 20 // bytes of all names and link targets
-	maxEntries = 64 << 10
+	maxNames   = 8 << 20 // bytes of all names and link targets
+	maxEntries = 32 << 10
 	maxUnpack  = 4 << 30 // bytes of all archives, unpacked
 	maxArchive = 64
 
 	freeUnpack = 5 << 28 // 1.25 GiB may come out of however few bytes: a ramdisk of a disk image is mostly zeros
 	maxRatio   = 100     // beyond, that many bytes unpacked for each of the file; real files reach 10
 )
+
+// SoftMemory is what a program that opens ramdisks of others gives to debug.SetMemoryLimit: with the largest manifest
+// there can be, the collector then keeps the whole process below 64 MB. Windows of more than 8 MB, which xz -7 and above
+// ask for, come on top.
+const SoftMemory = 44 << 20
 
 // Errors of reading a ramdisk. Callers tell a hostile or broken file by ErrFormat.
 var (
@@ -47,18 +52,56 @@ type visit func(i int, e Entry, content io.Reader) error
 
 // read is List with a visit of each entry, unless that is nil.
 func read(r io.Reader, measure bool, each visit) (*Manifest, error) {
-	sum := sha256.New()
 	l := &lister{m: &Manifest{Format: "none"}, userland: newPart(measure), drivers: newPart(measure), each: each}
-	l.file = newCursor(io.TeeReader(r, sum))
-	if err := l.segments(); err != nil {
-		return nil, fmt.Errorf("%s: %w", l.where(), err)
-	}
-	if l.m.Archives == 0 {
-		return nil, fmt.Errorf("%w: no archive in it", ErrFormat)
+	if err := l.read(r); err != nil {
+		return nil, err
 	}
 	l.finish()
-	l.m.SHA256, l.m.Total.Gzip = hex.EncodeToString(sum.Sum(nil)), l.file.pos()
 	return l.m, nil
+}
+
+// read reads all of a ramdisk.
+func (l *lister) read(r io.Reader) error {
+	sum := sha256.New()
+	l.file = newCursor(io.TeeReader(r, sum))
+	if err := l.segments(); err != nil {
+		return fmt.Errorf("%s: %w", l.where(), err)
+	}
+	if l.m.Archives == 0 {
+		return fmt.Errorf("%w: no archive in it", ErrFormat)
+	}
+	l.m.SHA256, l.m.Total.Gzip = hex.EncodeToString(sum.Sum(nil)), l.file.pos()
+	return nil
+}
+
+// An Image is a ramdisk that can be read more than once.
+type Image interface {
+	io.ReadSeeker
+	io.ReaderAt
+}
+
+// readImage is List from the start of an image.
+func readImage(image Image) (*Manifest, error) {
+	if _, err := image.Seek(0, io.SeekStart); err != nil {
+		return nil, err
+	}
+	return List(image)
+}
+
+// readAgain visits the entries of an image that m was read from, and keeps none of them. One that has changed since is
+// an error.
+func readAgain(image Image, m *Manifest, each visit) error {
+	if _, err := image.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	l := &lister{m: &Manifest{}, userland: newPart(false), drivers: newPart(false), each: each, again: true}
+	if err := l.read(image); err != nil {
+		return err
+	}
+	if l.m.SHA256 != m.SHA256 {
+		return errors.New("the ramdisk changed while it was read")
+	}
+	return nil
 }
 
 // A cursor is a buffered reader that knows how far it is.
@@ -80,6 +123,8 @@ type lister struct {
 	m                 *Manifest
 	userland, drivers *part
 	each              visit
+	again             bool // no entries are kept, and no sums of content made
+	count             int  // entries so far
 	file              *cursor
 	segment           Segment // being read
 	name              string  // of the entry being read; "" between entries
@@ -98,7 +143,7 @@ func (l *lister) where() string {
 	if l.name != "" {
 		return fmt.Sprintf("%s, entry %q at byte %d", s, l.name, l.offset)
 	}
-	return fmt.Sprintf("%s, entry %d at byte %d", s, len(l.m.Entries), l.offset)
+	return fmt.Sprintf("%s, entry %d at byte %d", s, l.count, l.offset)
 }
 
 // segments reads plain and compressed archives until the file ends.
@@ -222,7 +267,7 @@ func (l *lister) archive(r *cursor, base int64) error {
 		if err != nil {
 			return err
 		}
-		if len(l.m.Entries) > maxEntries {
+		if l.count > maxEntries {
 			return fmt.Errorf("%w of %d entries", errLimit, maxEntries)
 		}
 		if done {
@@ -273,7 +318,9 @@ func (l *lister) entry(r *cursor, a *Archive) (done bool, err error) {
 	if err := l.content(r.Reader, part, &e); err != nil {
 		return false, err
 	}
-	l.m.Entries = append(l.m.Entries, e)
+	if l.count++; !l.again {
+		l.m.Entries = append(l.m.Entries, e)
+	}
 	return false, nil
 }
 
@@ -318,7 +365,7 @@ func (l *lister) visit(e Entry, content io.Reader) error {
 	if l.each == nil {
 		return nil
 	}
-	return l.each(len(l.m.Entries), e, content)
+	return l.each(l.count, e, content)
 }
 
 // target reads where a symbolic link points.
@@ -345,9 +392,11 @@ func (l *lister) target(in io.Reader, e *Entry) error {
 func (l *lister) regular(in io.Reader, e *Entry) error {
 	var crc checksum
 	var read counter
-	sums := []io.Writer{&crc, &read}
-	var sum hash.Hash = sha256.New()
-	content := io.TeeReader(in, io.MultiWriter(append(sums, sum)...))
+	var sum hash.Hash = noSum{}
+	if !l.again {
+		sum = sha256.New()
+	}
+	content := io.TeeReader(in, io.MultiWriter(&crc, &read, sum))
 	if err := l.visit(*e, content); err != nil {
 		return err
 	}

@@ -1,7 +1,10 @@
 package initramfs
 
 import (
+	"bufio"
+	"bytes"
 	"encoding/json"
+	"io"
 	"path"
 	"strings"
 	"unicode/utf8"
@@ -112,6 +115,31 @@ func (e *Entry) UnmarshalJSON(b []byte) error {
 		e.Target = string(raw.RawTarget)
 	}
 	return nil
+}
+
+// WriteJSON writes the manifest entry by entry: as one value, 32 Ki of them would fill 64 MB in the encoder alone.
+func (m *Manifest) WriteJSON(to io.Writer) error {
+	head := *m
+	head.Entries = []Entry{}
+	b, err := json.MarshalIndent(head, "", "  ")
+	if err != nil {
+		return err
+	}
+	out := bufio.NewWriter(to)
+	out.Write(bytes.TrimSuffix(b, []byte("]\n}")))
+	for i := range m.Entries {
+		separator := ",\n    "
+		if i == 0 {
+			separator = "\n    "
+		}
+		if b, err = json.Marshal(&m.Entries[i]); err != nil {
+			return err
+		}
+		out.WriteString(separator)
+		out.Write(b)
+	}
+	out.WriteString("\n  ]\n}\n")
+	return out.Flush()
 }
 
 // kind is the file type of e.

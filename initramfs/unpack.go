@@ -1,7 +1,6 @@
 package initramfs
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -20,19 +19,13 @@ const (
 	manifestFile = "ramdisk.json" // the Manifest: order, owners, times, device nodes, pipes and sockets
 )
 
-// An Image is a ramdisk that can be read more than once.
-type Image interface {
-	io.ReadSeeker
-	io.ReaderAt
-}
-
 // Unpack makes dir out of a ramdisk, so that Repack can make the ramdisk out of dir. It needs no root: owners, device
 // nodes, pipes, sockets and set-user-ID bits are only in dir/ramdisk.json, and its user can always read and write what
 // is in dir/tree. Nothing is left behind when it fails, and nothing is written outside of dir: a ramdisk with names
 // that leave the tree is refused (T36). A directory that is not empty is kept, and that is an error; with force, one
 // that came from Unpack is replaced.
 func Unpack(image Image, dir string, force bool) (*Manifest, error) {
-	m, err := readFrom(image, nil)
+	m, err := readImage(image)
 	if err != nil {
 		return nil, err
 	}
@@ -53,14 +46,6 @@ func Unpack(image Image, dir string, force bool) (*Manifest, error) {
 		return nil, err
 	}
 	return m, moveDir(scratch, dir)
-}
-
-// readFrom reads an image from its start.
-func readFrom(image Image, each visit) (*Manifest, error) {
-	if _, err := image.Seek(0, io.SeekStart); err != nil {
-		return nil, err
-	}
-	return read(image, false, each)
 }
 
 // sound gives the tree of a ramdisk that is not out to do harm.
@@ -126,11 +111,11 @@ func unpackTo(dir string, image Image, m *Manifest, left *rootfs) error {
 			return err
 		}
 	}
-	b, err := json.MarshalIndent(m, "", " ")
+	f, err := root.Create(manifestFile)
 	if err != nil {
 		return err
 	}
-	return root.WriteFile(manifestFile, append(b, '\n'), 0o644)
+	return errors.Join(m.WriteJSON(f), f.Close())
 }
 
 // An unpacker writes a tree below root.
@@ -170,7 +155,7 @@ func (u *unpacker) makeDirs() error {
 
 // writeFiles reads the image once more, for the content of files.
 func (u *unpacker) writeFiles(image Image, m *Manifest) error {
-	again, err := readFrom(image, func(i int, e Entry, content io.Reader) error {
+	return readAgain(image, m, func(i int, e Entry, content io.Reader) error {
 		at, ok := u.at[i]
 		switch {
 		case e.kind() != typeRegular || !ok && e.Size == 0:
@@ -180,13 +165,6 @@ func (u *unpacker) writeFiles(image Image, m *Manifest) error {
 		}
 		return u.writeFile(inTree(at), content)
 	})
-	if err != nil {
-		return err
-	}
-	if again.SHA256 != m.SHA256 {
-		return errors.New("the ramdisk changed while it was read")
-	}
-	return nil
 }
 
 func (u *unpacker) writeFile(at string, content io.Reader) error {

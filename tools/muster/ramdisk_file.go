@@ -6,12 +6,15 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
+
+	"muster/initramfs"
 )
 
 // A ramdiskFile is a ramdisk being read: it moves a progress bar and ends when the command is to end.
@@ -31,8 +34,9 @@ func (f *ramdiskFile) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// openRamdisk opens a ramdisk that will be read as often as said.
+// openRamdisk opens a ramdisk that will be read as often as said. It comes from others: memory is bounded from here on.
 func openRamdisk(ctx context.Context, b *bars, name string, times int64) (*ramdiskFile, error) {
+	debug.SetMemoryLimit(initramfs.SoftMemory)
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err

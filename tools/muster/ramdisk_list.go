@@ -82,8 +82,9 @@ func (l *ramdiskList) show(w io.Writer, m *initramfs.Manifest) error {
 	case l.output == "json":
 		if l.summary {
 			m.Entries = nil
+			return writeJSON(w, m)
 		}
-		return writeJSON(w, m)
+		return m.WriteJSON(w)
 	case l.output != "table":
 		return usageError{fmt.Errorf("output %q: want table or json", l.output)}
 	case l.summary:

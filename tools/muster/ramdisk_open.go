@@ -43,7 +43,7 @@ func ramdiskUnpackCommand() *cobra.Command {
 			}
 			b.end()
 			if output == "json" {
-				return writeJSON(cmd.OutOrStdout(), m)
+				return m.WriteJSON(cmd.OutOrStdout())
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %d entries in %d segments, kernel modules: %d\n", dir, len(m.Entries),
 				len(m.Segments), len(m.Modules))
