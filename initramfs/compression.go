@@ -169,7 +169,7 @@ func (z *zstdFrame) header() error {
 	head, _ := z.r.Peek(zstd.HeaderMaxSize)
 	var h zstd.Header
 	if err := h.Decode(head); err != nil {
-		return err
+		return fmt.Errorf("read zstd header: %w", err) // bare, the decoder takes it for the end of an empty stream
 	}
 	if h.Skippable {
 		return errors.New("a skippable zstd frame is not read here")

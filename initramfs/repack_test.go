@@ -30,7 +30,8 @@ func link(ino, links uint32, name, content string) string {
 func foreign(t testing.TB) []byte {
 	early := dir("kernel") + dir("kernel/x86") + file("kernel/x86/microcode", "microcode") + end
 	early += strings.Repeat("\x00", -len(early)&511)
-	upper := string(appendHeader(nil, Entry{Name: "etc", Mode: typeDir | 0o751, UID: 0xab, GID: 0xcd, Ino: 0xefa, Links: 2, Time: 1e9}, true)) +
+	etc := entryOf(Entry{Name: "etc", Mode: typeDir | 0o751, UID: 0xab, GID: 0xcd, Ino: 0xefa, Links: 2, Time: 1e9}, "")
+	upper := strings.ToUpper(etc[:headerSize]) + etc[headerSize:] +
 		entryOf(Entry{Name: "etc/shadow", Mode: typeRegular | 0o600, UID: 10, GID: 42, Ino: 12, Links: 1, Time: 1e9 + 1}, "secret") +
 		entryOf(Entry{Name: "su", Mode: typeRegular | 0o6755, Ino: 13, Links: 1, NameSize: 19}, "program") +
 		entryOf(Entry{Name: "null", Mode: typeChar | 0o666, Ino: 14, Links: 1, Major: 1, Minor: 3}, "") +
@@ -186,10 +187,25 @@ usr/lib/libc.so 100644 0:0 315532800 1 `), "\n")
 	if diff := cmp.Diff(want, lines, cmpopts.SortSlices(strings.Compare), trim); diff != "" {
 		t.Errorf("tree (-want +got):\n%s", diff)
 	}
+	if e, ok := m.Lookup("one"); !ok || e.Links != 1 {
+		t.Errorf("one, the last of three links, says %d", e.Links)
+	}
 	for i, s := range m.Segments {
 		if want := []string{"none", "gzip", "gzip", "gzip"}[i]; s.Format != want {
 			t.Errorf("segment %d is %s; want %s", i, s.Format, want)
 		}
+	}
+}
+
+// GNU cpio fills blocks of 512; what follows stays at the start of one when a file grows.
+func TestRepackKeepsBlocks(t *testing.T) {
+	first := file("a", "one") + end
+	first += strings.Repeat("\x00", -len(first)&511)
+	work := unpacked(t, []byte(first+packGzip(t, file("b", "two")+end)))
+	do(t, os.WriteFile(work+"/tree/a", bytes.Repeat([]byte("longer"), 200), 0o644))
+	got, _ := repacked(t, work, Packing{})
+	if m := listed(t, got); m.Segments[1].Offset != 1536 {
+		t.Errorf("the second segment is at %d; want 1536", m.Segments[1].Offset)
 	}
 }
 
