@@ -19,6 +19,7 @@ import (
 //   - A device node over a device node of its type changes owner and permissions, not the device.
 //   - Files with more than one link are one when type, device and inode number are equal, up to the next trailer. Each
 //     of them that has content overwrites the content of all.
+//   - The first time of a directory wins, and stays with what takes its place.
 //   - No directory is made that nobody named.
 type rootfs struct {
 	m       *Manifest
@@ -40,7 +41,9 @@ type linkKey struct{ major, minor, ino, kind uint32 }
 type inode struct {
 	kind  uint32
 	node  int // made it, and named the device or the target
-	meta  int // owner, permissions, time
+	meta  int // permissions
+	owner int
+	when  int // time
 	data  int // content
 	links int
 
@@ -82,16 +85,31 @@ func (m *Manifest) unpack() *rootfs {
 	for i := range fs.entries {
 		fs.lost[i] = fs.apply(i)
 	}
+	fs.setTimes()
 	return fs
 }
 
 func newDir(parent *inode, called string) *inode {
-	d := &inode{kind: typeDir, node: -1, meta: -1, data: -1, links: 1, names: make(map[string]*name), parent: parent,
+	d := &inode{kind: typeDir, node: -1, meta: -1, owner: -1, when: -1, data: -1, links: 1, names: make(map[string]*name), parent: parent,
 		called: called}
 	if parent != nil {
 		d.depth = parent.depth + 1
 	}
 	return d
+}
+
+// setTimes gives directories their times, after all is unpacked and from the last entry to the first, so that the first of
+// a name wins; whatever has come in the place of a directory gets its time too (dir_utime).
+func (fs *rootfs) setTimes() {
+	for i := len(fs.entries) - 1; i >= 0; i-- {
+		e := &fs.entries[i]
+		if e.kind() != typeDir || e.Size > 0 {
+			continue
+		}
+		if p, why := fs.find(-1, e.Name); why == "" && p.inode() != nil {
+			p.inode().when = i
+		}
+	}
 }
 
 // apply does what a kernel does with one entry and tells why that is nothing.
@@ -154,7 +172,7 @@ func (fs *rootfs) makeDir(i int, p place) string {
 	if d.node < 0 {
 		d.node = i
 	}
-	d.meta = i
+	d.meta, d.owner, d.when = i, i, i
 	return ""
 }
 
@@ -164,10 +182,13 @@ func (fs *rootfs) makeNode(i int, p place) string {
 	old := p.inode()
 	switch {
 	case old == nil:
-		p.dir.names[p.base] = &name{&inode{kind: e.kind(), node: i, meta: i, data: -1, links: 1}, i}
+		p.dir.names[p.base] = &name{&inode{kind: e.kind(), node: i, meta: i, owner: i, when: i, data: -1, links: 1}, i}
 	case old.kind == e.kind():
-		old.meta = i
+		old.meta, old.owner, old.when = i, i, i
 	default:
+		if old.owner, old.when = i, i; e.kind() != typeLink {
+			old.meta = i
+		}
 		return fmt.Sprintf("%q is a directory that is not empty", p.String())
 	}
 	return ""
@@ -189,7 +210,7 @@ func (fs *rootfs) makeFile(i int, e *Entry, p place) string {
 	if linked && e.Size > 0 && fs.entries[f.data].Size > 0 && fs.entries[f.data].SHA256 != e.SHA256 {
 		fs.clash[i] = f.data
 	}
-	f.meta = i
+	f.meta, f.owner, f.when = i, i, i
 	if !linked || e.Size > 0 {
 		f.data = i
 	}
@@ -239,7 +260,7 @@ func (fs *rootfs) find(i int, of string) (place, string) {
 		case part == "..":
 			fs.stray(i, `has ".." in it`)
 			f.up()
-		case n == len(parts)-1:
+		case n == len(parts)-1 && !strings.HasSuffix(of, "/."):
 			return place{f.at, part}, ""
 		default:
 			if why := f.down(part); why != "" {
@@ -398,9 +419,12 @@ func (fs *rootfs) contents() map[int]string {
 
 // entry says all of a file in one: what a kernel's stat would tell, and its content.
 func (fs *rootfs) entry(called string, n *name) Entry {
-	node, meta := fs.entries[n.node], fs.entries[max(n.meta, 0)]
-	e := Entry{Name: called, Mode: n.kind | meta.Mode&^typeMask, UID: meta.UID, GID: meta.GID, Time: meta.Time,
+	node, owner := fs.entries[n.node], fs.entries[n.owner]
+	e := Entry{Name: called, Mode: n.kind | fs.entries[n.meta].Mode&^typeMask, UID: owner.UID, GID: owner.GID, Time: fs.entries[n.when].Time,
 		Links: uint32(n.links), Target: node.Target, Archive: node.Archive}
+	if n.kind == typeLink {
+		e.Mode = typeLink | 0o777 // whatever the header says
+	}
 	if n.kind == typeChar || n.kind == typeBlock {
 		e.Major, e.Minor = node.Major, node.Minor
 	}
