@@ -23,6 +23,9 @@ func TestDecompressionAgreesWithThePrograms(t *testing.T) {
 		{"xz of many blocks whose headers say their sizes", []string{"xz", "-T2", "--block-size=20000", "--check=sha256"}},
 		{"xz without sums", []string{"xz", "-0", "--check=none"}},
 		{"zstd as dpkg uses it", []string{"zstd", "-19"}},
+		{"lz4 for a kernel", []string{"lz4", "-l", "-9"}},
+		{"bzip2", []string{"bzip2", "-9"}},
+		{"lzma", []string{"lzma", "-7"}},
 		{"zstd without sums", []string{"zstd", "--no-check"}},
 	}
 	for _, tt := range tests {
@@ -36,7 +39,8 @@ func TestDecompressionAgreesWithThePrograms(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			r := bufio.NewReader(bytes.NewReader(append(packed, "what follows"...)))
+			follows := zeros + "what follows"
+			r := bufio.NewReader(bytes.NewReader(append(packed, follows...)))
 			c, ok := detect(r)
 			if !ok {
 				t.Fatalf("% x is not known", packed[:6])
@@ -50,7 +54,7 @@ func TestDecompressionAgreesWithThePrograms(t *testing.T) {
 			if err != nil || string(got) != text {
 				t.Errorf("got %d bytes, %v; want %d", len(got), err, len(text))
 			}
-			if rest, _ := io.ReadAll(r); string(rest) != "what follows" {
+			if rest, _ := io.ReadAll(r); string(rest) != follows {
 				t.Errorf("left %q behind", rest)
 			}
 		})

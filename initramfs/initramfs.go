@@ -22,7 +22,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path"
 	"strings"
 	"time"
 )
@@ -146,69 +145,12 @@ func (c Config) withDefaults() Config {
 		c.Compress = "gzip"
 	}
 	if c.Epoch.IsZero() {
-		c.Epoch = time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC)
+		c.Epoch = defaultEpoch
 	}
 	if c.Progress == nil {
 		c.Progress = func(string) {}
 	}
 	return c
-}
-
-// A Manifest says what a ramdisk holds.
-type Manifest struct {
-	Key      string   `json:"key,omitempty"`      // Config.Key of the build, when the builder filled it in
-	SHA256   string   `json:"sha256"`             // of the file, lower-case hex
-	Format   string   `json:"format"`             // compression of the last archive: gzip, zstd, xz or none
-	Archives int      `json:"archives"`           // archives in a row; a kernel unpacks them one over the other
-	Kernel   string   `json:"kernel,omitempty"`   // release of the packed modules, e.g. 6.1.0-56-amd64
-	Modules  []string `json:"modules,omitempty"`  // packed modules, sorted, as /proc/modules spells them
-	Absent   []string `json:"absent,omitempty"`   // modules of a profile that this kernel does not have; Build only
-	Firmware []string `json:"firmware,omitempty"` // what packed modules may ask for and is not packed; Build only
-	Userland Sizes    `json:"userland"`           // everything outside /lib/modules
-	Drivers  Sizes    `json:"drivers"`            // everything in /lib/modules
-	Total    Sizes    `json:"total"`              // Gzip is the size of the file, however it is compressed
-	Entries  []Entry  `json:"entries"`            // in the order of the archives
-}
-
-// Sizes are bytes of cpio archive, headers included.
-type Sizes struct {
-	Files int   `json:"files"` // regular files
-	Raw   int64 `json:"raw_bytes"`
-	Gzip  int64 `json:"gzip_bytes,omitempty"` // what this part takes compressed alone; 0 when not measured
-}
-
-// An Entry is one member of an archive.
-type Entry struct {
-	Name     string `json:"name"`
-	Mode     uint32 `json:"mode"` // type and permissions, as in struct stat
-	UID      uint32 `json:"uid"`
-	GID      uint32 `json:"gid"`
-	Links    uint32 `json:"links"`
-	Ino      uint32 `json:"ino"`
-	Time     uint32 `json:"mtime"`            // seconds since 1970
-	Size     uint32 `json:"size"`             // bytes of content
-	Major    uint32 `json:"major,omitempty"`  // of a device node
-	Minor    uint32 `json:"minor,omitempty"`  // of a device node
-	Target   string `json:"target,omitempty"` // of a symbolic link
-	SHA256   string `json:"sha256,omitempty"` // of a regular file's content
-	Archive  int    `json:"archive,omitempty"`
-	Replaced bool   `json:"replaced,omitempty"` // a later entry of the same name takes its place
-}
-
-// Lookup finds what a kernel leaves at name after unpacking: the last entry of that name.
-func (m *Manifest) Lookup(name string) (Entry, bool) {
-	name = cleanName(name)
-	for i := len(m.Entries) - 1; i >= 0; i-- {
-		if cleanName(m.Entries[i].Name) == name {
-			return m.Entries[i], true
-		}
-	}
-	return Entry{}, false
-}
-
-// cleanName makes "./a", "/a" and "a/" one name.
-func cleanName(name string) string {
-	return strings.TrimPrefix(path.Clean("/"+name), "/")
 }
 
 // errEscape is told of names that would leave the tree (T36).

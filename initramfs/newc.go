@@ -33,16 +33,16 @@ func walkNewc(ctx context.Context, r *bufio.Reader, visit func(record) error) er
 		if err != nil || name == trailer {
 			return err
 		}
-		if h.size > maxFile {
+		if h.Size > maxFile {
 			return fmt.Errorf("%q: %w of %d bytes for a file", name, errLimit, maxFile)
 		}
-		content := &io.LimitedReader{R: r, N: int64(h.size)}
+		content := &io.LimitedReader{R: r, N: int64(h.Size)}
 		if err := visit(record{h, name, content}); errors.Is(err, errStop) {
 			return err
 		} else if err != nil {
 			return fmt.Errorf("%q: %w", name, err)
 		}
-		if _, err := io.CopyN(io.Discard, r, content.N+padding(int64(h.size))); err != nil {
+		if _, err := io.CopyN(io.Discard, r, content.N+padding(int64(h.Size))); err != nil {
 			return fmt.Errorf("%q: %w", name, noEOF(err))
 		}
 	}

@@ -40,13 +40,13 @@ func (t tree) addRecord(r record) error {
 		return errors.New("it holds kernel modules; a userland is built without --kernel")
 	}
 	content, err := io.ReadAll(r.content)
-	if err == nil && len(content) < int(r.size) {
+	if err == nil && len(content) < int(r.Size) {
 		err = io.ErrUnexpectedEOF
 	}
 	if err != nil {
 		return err
 	}
-	m := member{mode: r.mode, major: r.major, minor: r.minor}
+	m := member{mode: r.Mode, major: r.Major, minor: r.Minor}
 	if len(content) > 0 {
 		m.content, m.size = bytes.NewReader(content), int64(len(content))
 	}

@@ -80,9 +80,9 @@ func skipRPMHeaders(r *bufio.Reader) error {
 // look empty, and so do no harm here.
 func visitRecord(r record, visit func(found) error) error {
 	f := found{name: installedName(r.name), Reader: r.content}
-	switch r.mode & typeMask {
+	switch r.Mode & typeMask {
 	case typeRegular:
-		if r.size == 0 {
+		if r.Size == 0 {
 			return nil
 		}
 	case typeLink:

@@ -16,7 +16,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/klauspost/compress/gzip"
 	"github.com/u-root/mkuimage/cpio"
 )
 
@@ -28,6 +27,8 @@ const (
 	typeLink    = 0o120000
 	typeChar    = 0o020000
 	typeBlock   = 0o060000
+	typePipe    = 0o010000
+	typeSocket  = 0o140000
 )
 
 // A tree is what a ramdisk will hold, by name.
@@ -195,9 +196,9 @@ func (t tree) writeTo(ctx context.Context, epoch time.Time, w io.Writer) error {
 	if err := t.addParents(); err != nil {
 		return err
 	}
-	when := epoch.Unix()
-	if when < 0 || when > math.MaxUint32 {
-		return fmt.Errorf("write archive: time %s is not within 1970 to 2106", epoch.Format(time.RFC3339))
+	when, err := archiveTime(epoch)
+	if err != nil {
+		return fmt.Errorf("write archive: %w", err)
 	}
 	out := cpio.Newc.Writer(w)
 	for i, name := range t.names() {
@@ -218,6 +219,15 @@ func (t tree) writeTo(ctx context.Context, epoch time.Time, w io.Writer) error {
 		}
 	}
 	return cpio.WriteTrailer(out)
+}
+
+// archiveTime is what a header can say of t.
+func archiveTime(t time.Time) (uint32, error) {
+	when := t.Unix()
+	if when < 0 || when > math.MaxUint32 {
+		return 0, fmt.Errorf("time %s is not within 1970 to 2106", t.Format(time.RFC3339))
+	}
+	return uint32(when), nil
 }
 
 // writeMeasured writes the archive to out, compressed by pack, and reads it back on the way.
@@ -248,17 +258,12 @@ func writeMeasured(ctx context.Context, t tree, epoch time.Time, out io.Writer, 
 	return back.m, nil
 }
 
-// gzipLevel is one below the highest: on a ramdisk it is 0.1 % smaller than that and takes a ninth of the time (measured
-// with klauspost/compress v1.20.3, 31 MB: 9.13 MB in 1.0 s, 9.14 MB in 9.1 s).
-const gzipLevel = 8
-
-// writeGzip compresses what write writes. The header has neither name nor time.
+// writeGzip compresses what write writes.
 func writeGzip(w io.Writer, write func(io.Writer) error) error {
-	z, err := gzip.NewWriterLevel(w, gzipLevel)
+	z, err := createGzip(w)
 	if err != nil {
 		return err
 	}
-	z.ModTime = time.Unix(0, 0) // "no time"; the zero Time would be written as a day in 2042
 	if err := write(z); err != nil {
 		return err
 	}

@@ -118,9 +118,9 @@ func mebibytes(t *testing.T, name string) string {
 	return fmt.Sprintf("%.2f MiB", float64(info.Size())/(1<<20))
 }
 
-// peers build an initramfs of the same kernel for any machine. Both read /lib/modules, so they run where that is the
+// makers build an initramfs of the same kernel for any machine. Both read /lib/modules, so they run where that is the
 // unpacked package (unshare, as root).
-var peers = []struct {
+var makers = []struct {
 	program, name string
 	command       string // of sh: $1 the release, $2 the root of the kernel's files, $3 the image to write, $4 a scratch directory
 }{
@@ -141,7 +141,7 @@ func (b *ramdiskBench) builds() {
 		b.muster(out, "--kernel", b.deb)
 		return nil
 	}}}
-	for i, p := range peers {
+	for i, p := range makers {
 		if _, err := exec.LookPath(p.program); err != nil {
 			b.t.Logf("%s is not installed: left out", p.program)
 			continue

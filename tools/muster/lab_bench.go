@@ -97,7 +97,7 @@ func (o *benchFacts) measure(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	vmlinuz, _, err := initramfs.ExtractKernel(deb, filepath.Dir(initrd))
+	vmlinuz, _, err := initramfs.ExtractKernel(ctx, []string{deb}, filepath.Dir(initrd))
 	if err != nil {
 		return err
 	}

@@ -21,7 +21,7 @@ func main() {
 // usageError is a wrong call: exit status 2.
 type usageError struct{ error }
 
-// run is the whole program: 0 done, 1 failed, 2 usage.
+// run is the whole program: 0 done, 1 failed, 2 usage; a command may end with a status of its own.
 func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer) int {
 	root := rootCommand()
 	root.SetArgs(args)
@@ -30,12 +30,18 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	root.SetErr(errOut)
 	err := root.ExecuteContext(ctx)
 	var usage usageError
+	var status statusError
 	switch {
 	case err == nil:
 		return 0
 	case errors.As(err, &usage):
 		fmt.Fprintf(errOut, "muster: %v\n", err)
 		return 2
+	case errors.As(err, &status):
+		if status.error != nil {
+			fmt.Fprintf(errOut, "muster: %v\n", err)
+		}
+		return status.code
 	}
 	fmt.Fprintf(errOut, "muster: %v\n", err)
 	return 1

@@ -33,7 +33,8 @@ func tinyRamdisk(t *testing.T) string {
 	var b bytes.Buffer
 	for _, archive := range []string{
 		entry("dev/console", "00002180", "") + entry("init", "0000A1FF", "bbin/init") + entry("tmp", "000043FF", "") + end,
-		entry("init", "000081ED", "#!/bin/sh\n") + entry("lib/modules/6.1/a\nb.ko", "000081A4", "x") + end,
+		entry("init", "000081ED", "#!/bin/sh\n") + entry("lib", "000041ED", "") + entry("lib/modules", "000041ED", "") +
+			entry("lib/modules/6.1", "000041ED", "") + entry("lib/modules/6.1/a\nb.ko", "000081A4", "x") + end,
 	} {
 		z := gzip.NewWriter(&b)
 		if _, err := z.Write([]byte(archive)); err != nil {
@@ -82,6 +83,9 @@ func TestRamdiskList(t *testing.T) {
 - Lrwxrwxrwx 0:0          9 init -> bbin/init
   dtrwxrwxrwx 0:0          0 tmp
   -rwxr-xr-x 0:0         10 init
+  drwxr-xr-x 0:0          0 lib
+  drwxr-xr-x 0:0          0 lib/modules
+  drwxr-xr-x 0:0          0 lib/modules/6.1
   -rw-r--r-- 0:0          1 lib/modules/6.1/a?b.ko
 `
 	if diff := cmp.Diff(want, got); diff != "" {
