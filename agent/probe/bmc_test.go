@@ -180,18 +180,19 @@ func checkClosed(t *testing.T, link *fakeBMC) {
 // A BMC that hangs is asked once, and costs what only it knows.
 func TestF40BMCThatHangs(t *testing.T) {
 	for _, tt := range []struct {
-		name, request string
-		asked         int32
-		want          string // of the address
-		msg           string
+		name, request, answer string
+		asked                 int32
+		want                  string // of the address
+		msg                   string
 	}{
-		{"at the first request", "06 42 01", 1, "", "timeout Get Channel Info 01: no answer: context deadline exceeded"},
-		{"at a parameter", "0c 02 01050000", 3, "192.0.2.77", "timeout Get LAN Configuration Parameters 01 05 00 00: no answer: context deadline exceeded"},
+		{"at the first request", "06 42 01", "hang", 1, "", "timeout Get Channel Info 01: no answer: context deadline exceeded"},
+		{"at a parameter", "0c 02 01050000", "hang", 3, "192.0.2.77", "timeout Get LAN Configuration Parameters 01 05 00 00: no answer: context deadline exceeded"},
+		{"before the interface, which says so", "0c 02 01050000", "c3", 3, "192.0.2.77", "timeout Get LAN Configuration Parameters 01 05 00 00: completion code c3h: timeout while processing command"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			m := aMachine(t, driverBMC)
 			m.patience = 50 * time.Millisecond
-			link := newFakeBMC(lanAnswers(map[string]string{tt.request: "hang"}))
+			link := newFakeBMC(lanAnswers(map[string]string{tt.request: tt.answer}))
 			m.openBMC = func() (bmcLink, error) { return link, nil }
 			r := look(t, m, bmc)
 			if b := r.Facts.BMC; b == nil || b.Firmware != "3.05" || b.IP != tt.want {

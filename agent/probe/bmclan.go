@@ -53,13 +53,16 @@ func (c completion) Error() string {
 	return fmt.Sprintf("completion code %02xh: %s", byte(c), ipmi.CompletionCode(c))
 }
 
-// Is sorts the refusals: nothing is there to be asked about, or it is not for us.
+// Is sorts the refusals: nothing is there to be asked about, it is not for us, or whoever stands between us and the BMC
+// waited in vain.
 func (c completion) Is(target error) bool {
 	switch target {
 	case fs.ErrNotExist:
 		return notThere[c]
 	case fs.ErrPermission:
 		return c == 0xd4 // insufficient privilege level
+	case context.DeadlineExceeded:
+		return c == 0xc3 // timeout while processing command
 	}
 	return false
 }

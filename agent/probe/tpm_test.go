@@ -5,11 +5,14 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"os"
+	"os/exec"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"muster/agent/facts"
 )
@@ -125,6 +128,34 @@ func TestTPM1IsRead(t *testing.T) {
 				t.Errorf("tpm: -want +got\n%s", diff)
 			}
 		})
+	}
+}
+
+// A second opinion: a whole TPM 2.0 in software, which takes commands over a socket as the driver does.
+func TestTPMOfSwtpm(t *testing.T) {
+	program, err := exec.LookPath("swtpm")
+	if err != nil {
+		t.Skip(err)
+	}
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, theirs := os.NewFile(uintptr(fds[0]), "tpm"), os.NewFile(uintptr(fds[1]), "swtpm")
+	cmd := exec.CommandContext(t.Context(), program, "socket", "--tpm2", "--tpmstate", "dir="+t.TempDir(), "--fd", "3", "--flags", "not-need-init,startup-clear")
+	cmd.ExtraFiles = []*os.File{theirs}
+	err = cmd.Start()
+	theirs.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Wait() }) // it ends with its caller, or the context
+	m := aMachine(t, tpm2)
+	m.openTPM = func() (io.ReadWriteCloser, error) { return ours, nil }
+	r := look(t, m, tpm)
+	got := r.Facts.TPM
+	if len(r.Errors) > 0 || got.Manufacturer != "IBM" || got.VendorString != "SW TPM" || got.Firmware == "" || got.Revision == "" {
+		t.Errorf("tpm %+v, errors %v; want one of IBM, SW TPM, with firmware and revision", got, r.Errors)
 	}
 }
 
