@@ -23,13 +23,13 @@ type Tool struct {
 // Ours is the name of the tool that the others are compared with.
 const Ours = "muster-agent"
 
-// Tools are measured in this order, each in the form that says the most.
+// Tools are measured in this order, each in the form that says the most. ohai's list of PCI devices is off by default.
 var Tools = []Tool{
 	{Name: Ours, Args: []string{"muster-agent", "facts", "--errors"}, JSON: true},
 	{Name: "lshw", Args: []string{"lshw", "-quiet", "-json"}, JSON: true},
 	{Name: "hwinfo", Args: []string{"hwinfo"}},
 	{Name: "facter", Args: []string{"facter", "-j"}, JSON: true},
-	{Name: "ohai", Args: []string{"ohai", "-c", "/dev/stdin"}, In: "ohai.optional_plugins = [:Lspci]\n", JSON: true},
+	{Name: "ohai", Args: []string{"ohai", "-c", "/proc/self/fd/0"}, In: "ohai.optional_plugins = [:Lspci]\n", JSON: true},
 	{Name: "dmidecode", Args: []string{"dmidecode"}},
 	{Name: "lspci", Args: []string{"lspci", "-D", "-vmm", "-nn", "-k"}},
 	{Name: "lsblk", Args: []string{"lsblk", "-J", "-O", "-b"}, JSON: true},
