@@ -45,7 +45,9 @@ func FuzzAgreesWithCpio(f *testing.F) {
 		}
 		var ours []string
 		for _, e := range m.Entries {
-			if e.Archive == 0 {
+			if e.Archive == 0 && e.Name == "" { // as cpio says it
+				ours = append(ours, ".")
+			} else if e.Archive == 0 {
 				ours = append(ours, e.Name)
 			}
 		}

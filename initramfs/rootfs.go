@@ -124,6 +124,7 @@ func (fs *rootfs) apply(i int) string {
 	}
 	p, why := fs.find(i, e.Name)
 	if why != "" {
+		fs.firstOf(e) // a kernel remembers it before it fails
 		return why
 	}
 	if old := p.inode(); old != nil && (old.kind != e.kind() || e.kind() == typeLink) {
@@ -219,13 +220,8 @@ func (fs *rootfs) makeFile(i int, e *Entry, p place) string {
 
 // link makes p one more name of the file that e belongs to, if it is not the first of its names.
 func (fs *rootfs) link(e *Entry, p place) (linked bool, why string) {
-	if e.Links < 2 {
-		return false, ""
-	}
-	key := linkKey{e.DevMajor, e.DevMinor, e.Ino, e.kind()}
-	first, ok := fs.first[key]
+	first, ok := fs.firstOf(e)
 	if !ok {
-		fs.first[key] = e.Name
 		return false, ""
 	}
 	p.remove()
@@ -240,6 +236,18 @@ func (fs *rootfs) link(e *Entry, p place) (linked bool, why string) {
 	old.links++
 	p.dir.names[p.base] = &name{inode: old}
 	return true, ""
+}
+
+// firstOf gives the first name of the file that e belongs to; if that is e's, it is remembered, and ok is false.
+func (fs *rootfs) firstOf(e *Entry) (first string, ok bool) {
+	if e.Links < 2 || e.kind() == typeDir || e.kind() == typeLink {
+		return "", false
+	}
+	key := linkKey{e.DevMajor, e.DevMinor, e.Ino, e.kind()}
+	if first, ok = fs.first[key]; !ok {
+		fs.first[key] = e.Name
+	}
+	return first, ok
 }
 
 // find follows a name up to its last part, and tells why it cannot. That a name leaves the tree is noted for entry i,

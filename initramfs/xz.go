@@ -35,8 +35,12 @@ type xzStream struct {
 	r     *bufio.Reader
 	check func() hash.Hash
 
+	flags  []byte // two bytes that the footer repeats
 	done   bool
-	blocks int       // read so far
+	blocks uint64    // read so far
+	sizes  hash.Hash // of each block's sizes, as the index is to say them
+	head   int64     // bytes of the header of the block being read
+	text   int64     // bytes unpacked of it
 	in     *measured // of the block being read; nil between blocks
 	data   *lzma.Reader2
 	sum    hash.Hash
@@ -72,7 +76,7 @@ func openXZ(r *bufio.Reader) (io.ReadCloser, error) {
 	if !bytes.HasPrefix(head, []byte(xzMagic)) || head[6] != 0 || check == nil || !sumFits(head[6:]) {
 		return nil, errors.New("broken xz header")
 	}
-	return io.NopCloser(&xzStream{r: r, check: check}), nil
+	return io.NopCloser(&xzStream{r: r, check: check, flags: head[6:8], sizes: sha256.New()}), nil
 }
 
 // sumFits tells whether the last four bytes are the CRC-32 of the others.
@@ -94,6 +98,7 @@ func (x *xzStream) Read(p []byte) (int, error) {
 		}
 		n, err := x.data.Read(p)
 		x.sum.Write(p[:n])
+		x.text += int64(n)
 		if errors.Is(err, io.EOF) {
 			err = x.endBlock()
 		}
@@ -125,6 +130,7 @@ func (x *xzStream) nextBlock() error {
 		return err
 	}
 	x.blocks++
+	x.head, x.text = int64(len(head)), 0
 	x.in, x.sum = &measured{r: x.r}, x.check()
 	x.data, err = lzma.Reader2Config{DictCap: window}.NewReader2(x.in)
 	return err
@@ -165,30 +171,78 @@ func (x *xzStream) endBlock() error {
 	if !bytes.Equal(tail[len(tail)-len(want):], want) {
 		return errors.New("xz checksum differs")
 	}
+	x.sizes.Write(xzRecord(uint64(x.head+x.in.n)+uint64(len(want)), uint64(x.text)))
 	return nil
 }
 
-// end reads the index, two sizes per block that are known by now, and the footer.
+// xzRecord is how the index says the sizes of a block (section 4.3).
+func xzRecord(packed, text uint64) []byte {
+	return binary.AppendUvarint(binary.AppendUvarint(nil, packed), text)
+}
+
+// end reads the index, which has the sizes of all blocks once more, and the footer.
 func (x *xzStream) end() error {
-	in := &measured{r: x.r, n: 1}
+	crc := crc32.NewIEEE()
+	crc.Write([]byte{0}) // that began it
+	in := &summed{measured{r: x.r, n: 1}, crc}
 	count, err := binary.ReadUvarint(in)
-	if err != nil || count != uint64(x.blocks) {
+	if err != nil || count != x.blocks {
 		return errors.New("broken xz index")
 	}
-	for range 2 * x.blocks {
-		if _, err := binary.ReadUvarint(in); err != nil {
+	sizes := sha256.New()
+	for range x.blocks {
+		packed, err := binary.ReadUvarint(in)
+		if err != nil {
 			return fmt.Errorf("read xz index: %w", noEOF(err))
 		}
+		text, err := binary.ReadUvarint(in)
+		if err != nil {
+			return fmt.Errorf("read xz index: %w", noEOF(err))
+		}
+		sizes.Write(xzRecord(packed, text))
 	}
-	tail := make([]byte, padding(in.n)+4+12)
+	if !bytes.Equal(sizes.Sum(nil), x.sizes.Sum(nil)) {
+		return errors.New("xz index says other sizes than the blocks have")
+	}
+	return x.footer(in)
+}
+
+// footer reads the end of the index and what stands behind it: two checksums, the size of the index and the flags.
+func (x *xzStream) footer(in *summed) error {
+	for range padding(in.n) {
+		if b, err := in.ReadByte(); err != nil || b != 0 {
+			return errors.New("broken xz index")
+		}
+	}
+	tail := make([]byte, 4+12)
 	if _, err := io.ReadFull(x.r, tail); err != nil {
 		return noEOF(err)
 	}
-	if !bytes.HasSuffix(tail, []byte("YZ")) {
+	if binary.LittleEndian.Uint32(tail) != in.crc.Sum32() {
+		return errors.New("xz checksum of the index differs")
+	}
+	foot := tail[4:]
+	size := (int64(binary.LittleEndian.Uint32(foot[4:])) + 1) * 4 // section 2.1.2.2, the checksum included
+	sum := crc32.ChecksumIEEE(foot[4:10])
+	if binary.LittleEndian.Uint32(foot) != sum || size != in.n+4 || !bytes.Equal(foot[8:10], x.flags) || string(foot[10:]) != "YZ" {
 		return errors.New("broken xz footer")
 	}
 	x.done = true
 	return io.EOF
+}
+
+// A summed reader also makes the checksum of the bytes read one by one.
+type summed struct {
+	measured
+	crc hash.Hash32
+}
+
+func (s *summed) ReadByte() (byte, error) {
+	b, err := s.measured.ReadByte()
+	if err == nil {
+		s.crc.Write([]byte{b})
+	}
+	return b, err
 }
 
 // littleEndian turns the sum of a checksum around: the library's is big-endian, the file's is not.
