@@ -30,7 +30,7 @@ func TestHardwareHashIgnoresLabels(t *testing.T) {
 	machine := func(disk, nic, ip string, ttl int, serial string) Facts {
 		return Facts{
 			Schema:  1,
-			Disks:   []Disk{{ID: "naa.5", Name: disk, Serial: serial}},
+			Disks:   []Disk{{ID: "naa.5", Name: disk, HCTL: disk[2:] + ":0:0:0", Serial: serial}},
 			Optical: []Optical{{Name: disk}},
 			NICs:    []NIC{{Name: nic, MAC: "52:54:00:aa:00:01", IPv4: []string{ip}, LLDP: []Neighbor{{PortID: "p", TTL: ttl}}}},
 			Boot:    &Boot{Cmdline: disk, IP: ip, BootIF: "52:54:00:aa:00:01"},

@@ -21,13 +21,13 @@ func (f *Facts) Hash() (string, error) {
 // labels are the facts that may differ between two boots of one unchanged machine: what the kernel named, and what
 // the network gave. Keys are sections; the names below them are left out of the hardware hash.
 var labels = map[string][]string{
-	"disks":   {"name"},
+	"disks":   {"name", "hctl"}, // hosts are numbered as their drivers come
 	"optical": {"name"},
 	"nics":    {"name", "ipv4", "ipv6"},
 	"boot":    {"cmdline", "ip"},
 }
 
-// HardwareHash is Hash without kernel names, addresses, the command line and LLDP lifetimes: it changes when the
+// HardwareHash is Hash without kernel names and numbers, addresses, the command line and LLDP lifetimes: it changes when the
 // hardware does.
 func (f *Facts) HardwareHash() (string, error) {
 	tree, err := f.tree()

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"muster/broker"
 )
 
@@ -48,7 +50,7 @@ func TestLabPlanted(t *testing.T) {
 				return
 			}
 			// Another start of the same machine gives its disks other names maybe, and the same hardware.
-			first := hardwareHash(t, n)
+			before, first := n.Facts, hardwareHash(t, n)
 			if err := p.Life.Machine.Reset(); err != nil {
 				t.Fatal(err)
 			}
@@ -56,7 +58,7 @@ func TestLabPlanted(t *testing.T) {
 				t.Fatal(err)
 			}
 			if again := hardwareHash(t, n); again != first {
-				t.Errorf("hw_hash is %s, and %s after a reset; want the same", first, again)
+				t.Errorf("hw_hash is %s, and %s after a reset; want the same\n%s", first, again, cmp.Diff(before, n.Facts))
 			}
 			checkPlanted(t, n, f)
 		})
