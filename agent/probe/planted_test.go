@@ -235,6 +235,20 @@ func TestF41NothingToRead(t *testing.T) {
 	}
 }
 
+// A machine without a disk or NIC has none: that is known, and a rule on their number is decided.
+func TestNoneIsAnAnswer(t *testing.T) {
+	root := t.TempDir()
+	for _, dir := range []string{"sys/block", "sys/class/net"} {
+		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := Run(t.Context(), Options{Root: root, Only: []string{"disks", "nics"}})
+	if r.Facts.Disks == nil || r.Facts.NICs == nil || len(r.Errors) > 0 {
+		t.Errorf("disks %#v, nics %#v, errors %v; want empty lists", r.Facts.Disks, r.Facts.NICs, r.Errors)
+	}
+}
+
 func TestRootThatIsNotThere(t *testing.T) {
 	r := Run(context.Background(), Options{Root: filepath.Join(t.TempDir(), "gone")})
 	if want := len(Collectors()); len(r.Facts.Incomplete) != want-len(volatile) || len(r.Errors) != want {

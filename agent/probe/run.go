@@ -162,6 +162,9 @@ wait:
 	}
 	m.steps.Add(1) // the collector goes on
 	var values []T
+	if len(names) == 0 {
+		values = []T{} // that there is none is known
+	}
 	var errs []error
 	for i, a := range got {
 		switch {
