@@ -176,7 +176,7 @@ func nodeTable(w io.Writer, n *broker.Node) {
 		hot := slices.MaxFunc(state.Temps, func(a, b facts.Temperature) int { return cmp.Compare(a.TempC, b.TempC) })
 		row(w, "temperature", fmt.Sprintf("%d C, %s %s, the hottest of %d sensors", hot.TempC, hot.Sensor, hot.Label, len(state.Temps)))
 	}
-	if n.FactsState != nil {
+	if len(state.Disks)+len(state.Temps) > 0 {
 		row(w, "health told", ago(n.FactsStateAt)+" ago")
 	}
 	for _, i := range n.Facts.NICs {
