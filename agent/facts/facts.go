@@ -295,7 +295,7 @@ type BMC struct {
 	Channel        int    `json:"channel,omitempty"`
 }
 
-// PCIDevice is one function on a PCI bus; names are added by the broker.
+// PCIDevice is one function on a PCI bus; names are added where it is shown.
 type PCIDevice struct {
 	Address     string `json:"address"`
 	Class       string `json:"class,omitempty"` // six hex digits

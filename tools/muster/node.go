@@ -182,6 +182,13 @@ func nodeTable(w io.Writer, n *broker.Node) {
 	for _, i := range n.Facts.NICs {
 		row(w, "nic "+i.Name, i.MAC, i.Driver, strings.Join(i.IPv4, " "))
 	}
+	name := pciNames()
+	for _, c := range n.Facts.Controllers {
+		row(w, "controller", c.PCI, orDash(c.Driver), name(c.VendorID, c.DeviceID))
+	}
+	for _, g := range n.Facts.GPUs {
+		row(w, "gpu", g.PCI, orDash(g.Driver), name(g.VendorID, g.DeviceID))
+	}
 	for _, e := range n.Errors {
 		row(w, "not read: "+e.Collector, e.Code, e.Msg)
 	}
