@@ -29,7 +29,8 @@ broker/store/storetest                                         < broker/store
 agent/facts, boot, boot/pin, broker, broker/repo               < broker/api, broker/web
 tools/lab/peers                                                < tools/lab/peers/measure
 boot, broker, broker/api, tools/lab/peers                      < tools/lab
-agent/facts, boot, boot/dhcp, boot/kargs, boot/pin, boot/tftp, broker, broker/api, broker/repo, broker/store, initramfs, tools/lab, tools/lab/peers < tools/muster
+boot                                                           < tools/storm
+agent/facts, boot, boot/dhcp, boot/kargs, boot/pin, boot/tftp, broker, broker/api, broker/repo, broker/store, initramfs, tools/lab, tools/lab/peers, tools/storm < tools/muster
 `
 
 // owners says who alone imports a library: its types stay behind that package's own.
@@ -39,7 +40,7 @@ github.com/shirou/gopsutil       agent/probe
 github.com/gorilla/mux           broker/api
 github.com/danielgtaylor/huma    broker/api
 github.com/pin/tftp              boot/tftp
-github.com/insomniacslk/dhcp     boot/dhcp agent
+github.com/insomniacslk/dhcp     boot/dhcp agent tools/storm
 github.com/u-root/mkuimage       initramfs
 github.com/u-root/gobusybox      initramfs
 modernc.org/sqlite               broker/store
