@@ -69,8 +69,14 @@ func serveCommand() *cobra.Command {
 			return serve(cmd.Context(), cfg, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
+	serveFlags(c, &cfg, &file)
+	return c
+}
+
+// serveFlags are the server's, which doctor takes too.
+func serveFlags(c *cobra.Command, cfg *serveConfig, file *string) {
 	f := c.Flags()
-	f.StringVar(&file, "config", "", "configuration file (YAML): the names of these flags with _ for -")
+	f.StringVar(file, "config", "", "configuration file (YAML): the names of these flags with _ for -")
 	f.StringVar(&cfg.Data, "data", "/var/lib/muster", "directory of the database, keys and images")
 	f.StringVar(&cfg.Interface, "interface", "", "network interface of the machines to boot")
 	f.StringVar(&cfg.DHCP, "dhcp", "off", "off, proxy or server")
@@ -89,7 +95,6 @@ func serveCommand() *cobra.Command {
 	f.StringVar(&cfg.UEFILoader, "uefi-loader", "snponly", "first loader of UEFI machines: snponly, ipxe, or shim for Secure Boot")
 	f.StringVar(&cfg.KernelArgs, "kernel-args", "", "more kernel arguments for the ramdisk, e.g. console=ttyS0")
 	f.StringVar(&cfg.LogLevel, "log-level", "info", "debug, info, warn or error")
-	return c
 }
 
 // readConfig fills what no flag set from the file. An unknown line is an error with its position.

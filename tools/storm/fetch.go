@@ -51,6 +51,9 @@ var client = &http.Client{
 
 // http asks by URL and reads the whole answer; a machine that says HEAD reads none.
 func (s *session) http(method, target string) ([]byte, error) {
+	if s.files != nil {
+		return s.files(target)
+	}
 	q := Request{Proto: "http", Asked: method + " " + target}
 	began := time.Now()
 	body, err := s.httpBody(method, target, &q)
@@ -121,6 +124,12 @@ const (
 	opOAck  = 6
 )
 
+// ReadTFTP reads the head of a file from a server's port 69, as a loader does.
+func ReadTFTP(ctx context.Context, server netip.Addr, name string) ([]byte, error) {
+	s := &session{ctx: ctx, server: server}
+	return s.tftp(name, []string{"blksize", "1432", "tsize", "0"})
+}
+
 // tftpSize asks for a file's size and gives the transfer up with ERROR 8, as EDK2 does.
 func (s *session) tftpSize(name string) error {
 	_, err := s.transfer(name, []string{"tsize", "0", "blksize", "1468", "windowsize", "4"}, true)
@@ -133,6 +142,9 @@ func (s *session) tftp(name string, words []string) ([]byte, error) {
 
 // transfer reads a file and notes it.
 func (s *session) transfer(name string, words []string, sizeOnly bool) ([]byte, error) {
+	if s.files != nil {
+		return s.files(name)
+	}
 	q := Request{Proto: "tftp", Asked: name}
 	for i := 0; i+1 < len(words); i += 2 {
 		q.Asked += " " + words[i] + "=" + words[i+1]

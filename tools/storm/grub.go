@@ -149,11 +149,7 @@ func (r *grubRun) command(words []string) ending {
 			}
 		}
 	case "chainloader":
-		if len(words) == 2 && words[1] == "+1" {
-			r.local = r.m.Disk
-		} else {
-			r.local = r.m.Disk
-		}
+		r.local = r.m.Disk
 	case "boot":
 		return r.boot()
 	case "configfile":

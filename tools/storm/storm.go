@@ -20,8 +20,9 @@ type Machine struct {
 	MAC     boot.MAC
 	UUID    boot.UUID // zero: it shows none
 	Profile Profile
-	Disk    bool // a system is on its disk, and its loaders find it
-	Lease   bool // it takes the address it is offered; false: it asks, and leaves no lease behind
+	Disk    bool   // a system is on its disk, and its loaders find it
+	Loader  string // it starts this file of the server, whatever DHCP names; "": what DHCP names
+	Lease   bool   // it takes the address it is offered; false: it asks, and leaves no lease behind
 }
 
 // A Request is one thing that a machine asked, and the answer.
@@ -88,6 +89,8 @@ type session struct {
 	dir    string     // where the running program came from: a directory of the TFTP server, or a URL
 	seen   map[string]bool
 	chains int
+
+	files func(name string) ([]byte, error) // nil: the network's
 }
 
 // An ending says how a boot, or a program of it, ended. The zero ending is none.
@@ -104,7 +107,10 @@ func (s *session) firmware() ending {
 		return s.ipxe()
 	}
 	file, end := s.ask(s.m.Profile.firmwareOptions())
-	if end.kind != "" {
+	switch {
+	case s.m.Loader != "" && s.server.IsValid():
+		file = s.m.Loader
+	case end.kind != "":
 		return end
 	}
 	return s.load(file)

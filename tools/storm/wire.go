@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -177,4 +178,28 @@ func addrOf(b []byte) netip.Addr {
 		return netip.Addr{}
 	}
 	return a
+}
+
+// A Server is a DHCP server that answered.
+type Server struct {
+	Addr  netip.Addr `json:"addr"`            // as it calls itself (option 54)
+	Lease netip.Addr `json:"lease,omitzero"`  // the address it offers; zero: a proxy
+	Boots bool       `json:"boots,omitempty"` // it has boot fields for PXE clients
+	File  string     `json:"file,omitempty"`
+	Next  netip.Addr `json:"next,omitzero"` // siaddr: where it sends for the file
+}
+
+// Servers asks as a machine would and gives everyone who answers within Patience; nothing is taken of what they offer.
+func (m Machine) Servers(ctx context.Context, w *Wire) ([]Server, error) {
+	s := &session{ctx: ctx, m: m, wire: w}
+	p := s.packet(dhcpv4.MessageTypeDiscover, m.Profile.firmwareOptions())
+	got, err := w.exchange(ctx, p, everybody, false, func([]offer) bool { return false })
+	var list []Server
+	for _, o := range got {
+		x := Server{Addr: o.server(), Lease: o.lease(), Boots: o.boots() || o.file() != "", File: oneLine(o.file()), Next: addrOf(o.ServerIPAddr)}
+		if !slices.Contains(list, x) {
+			list = append(list, x)
+		}
+	}
+	return list, err
 }
