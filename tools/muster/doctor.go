@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -85,6 +86,8 @@ type doctor struct {
 	wait  time.Duration
 	addr  netip.Addr
 	found []finding
+
+	astray []string // lease servers that send machines elsewhere for their files
 }
 
 func (d *doctor) say(state, check, do, format string, a ...any) {
@@ -155,6 +158,9 @@ func (d *doctor) judge(servers []storm.Server) {
 		}
 		if s.Lease.IsValid() && s.Addr != d.addr {
 			lease = append(lease, s.Addr.String())
+			if s.Next != d.addr {
+				d.astray = append(d.astray, s.Addr.String())
+			}
 		}
 	}
 	switch {
@@ -262,6 +268,46 @@ func (d *doctor) theLoaders() {
 		return
 	}
 	d.say(wellOK, "loaders", "", "BIOS and UEFI machines have theirs (--uefi-loader %s)", d.cfg.UEFILoader)
+	if d.cfg.UEFILoader == "shim" {
+		for _, name := range []string{"shimx64.efi", "grubx64.efi"} {
+			d.theSignedLoader(l, name)
+		}
+	}
+}
+
+// theSignedLoader says whether machines with Secure Boot on will start it (golden case H6), and whether it will find the
+// server (H5): GRUB 2.06 reads no proxy's answer, only the lease's.
+func (d *doctor) theSignedLoader(l boot.Loaders, name string) {
+	parts, err := sbatOf(l, name)
+	old := parts.old(sbatLevels)
+	switch {
+	case err != nil:
+		d.say(wellFail, "secure boot", "take the distribution's signed one", "%s: %v", name, err)
+		return
+	case len(old) > 0:
+		d.say(wellWarn, "secure boot", "take shim and GRUB of one newer release", "%s: %s", name, strings.Join(old, "; "))
+	default:
+		d.say(wellOK, "secure boot", "", "%s: %s", name, parts)
+	}
+	if grub := parts["grub"].version; strings.HasPrefix(grub, "2.06") && d.cfg.DHCP == "proxy" && len(d.astray) > 0 {
+		d.say(wellFail, "secure boot", fmt.Sprintf("give it next-server %s (muster dhcp-config), or --uefi-loader snponly", d.addr),
+			"GRUB %s asks the server that the lease names, and %s names another", grub, strings.Join(d.astray, ", "))
+	}
+}
+
+// sbatOf reads what a loader says of itself.
+func sbatOf(l boot.Loaders, name string) (sbat, error) {
+	f, err := l.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Content.Close()
+	const most = 64 << 20
+	b, err := io.ReadAll(io.LimitReader(f.Content, most))
+	if err != nil {
+		return nil, err
+	}
+	return readSBAT(bytes.NewReader(b))
 }
 
 // theRamdisk reads kernel and ramdisk whole, and says which they are.
