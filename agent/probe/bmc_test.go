@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -190,24 +191,26 @@ func TestF40BMCThatHangs(t *testing.T) {
 		{"before the interface, which says so", "0c 02 01050000", "c3", 3, "192.0.2.77", "timeout Get LAN Configuration Parameters 01 05 00 00: completion code c3h: timeout while processing command"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			m := aMachine(t, driverBMC)
-			m.patience = 50 * time.Millisecond
-			link := newFakeBMC(lanAnswers(map[string]string{tt.request: tt.answer}))
-			m.openBMC = func() (bmcLink, error) { return link, nil }
-			r := look(t, m, bmc)
-			if b := r.Facts.BMC; b == nil || b.Firmware != "3.05" || b.IP != tt.want {
-				t.Errorf("bmc %+v; want firmware 3.05 and address %q", b, tt.want)
-			}
-			if diff := cmp.Diff([]string{tt.msg}, errorsOf(r)); diff != "" {
-				t.Errorf("errors: -want +got\n%s", diff)
-			}
-			if diff := cmp.Diff([]string{"it"}, r.Facts.Incomplete); diff != "" {
-				t.Errorf("incomplete: -want +got\n%s", diff)
-			}
-			if got := link.asked.Load(); got != tt.asked {
-				t.Errorf("asked %d times; want %d", got, tt.asked)
-			}
-			checkClosed(t, link)
+			synctest.Test(t, func(t *testing.T) {
+				m := aMachine(t, driverBMC)
+				m.patience = 50 * time.Millisecond
+				link := newFakeBMC(lanAnswers(map[string]string{tt.request: tt.answer}))
+				m.openBMC = func() (bmcLink, error) { return link, nil }
+				r := look(t, m, bmc)
+				if b := r.Facts.BMC; b == nil || b.Firmware != "3.05" || b.IP != tt.want {
+					t.Errorf("bmc %+v; want firmware 3.05 and address %q", b, tt.want)
+				}
+				if diff := cmp.Diff([]string{tt.msg}, errorsOf(r)); diff != "" {
+					t.Errorf("errors: -want +got\n%s", diff)
+				}
+				if diff := cmp.Diff([]string{"it"}, r.Facts.Incomplete); diff != "" {
+					t.Errorf("incomplete: -want +got\n%s", diff)
+				}
+				if got := link.asked.Load(); got != tt.asked {
+					t.Errorf("asked %d times; want %d", got, tt.asked)
+				}
+				checkClosed(t, link)
+			})
 		})
 	}
 }

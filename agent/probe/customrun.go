@@ -13,10 +13,11 @@ import (
 	"muster/agent/facts"
 )
 
-// A program of customDir has this long, and what it leaves in its pipe is waited for that much longer.
+// A program of customDir has this long, in beats: those of which a host keeps its guest do not come, and are not the
+// program's. Who else holds its pipe has as long again.
 const (
 	programDeadline = 2 * time.Second
-	programLinger   = 200 * time.Millisecond
+	programBeats    = 20
 )
 
 // programEnv is all that a program is told: the agent's own environment holds the key of this boot. /bbin is where
@@ -27,7 +28,7 @@ var programEnv = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bi
 // nothing. When it ends, or its time does, its process group is killed; a process that has left the group lives on,
 // but is not waited for.
 func (m machine) runProgram(ctx context.Context, file *os.File) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, programDeadline)
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	out := &boundedOutput{limit: maxFactSet, over: cancel}
 	said := &boundedOutput{limit: maxMsg, over: func() {}}
@@ -38,8 +39,8 @@ func (m machine) runProgram(ctx context.Context, file *os.File) ([]byte, error) 
 	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = "/", programEnv, out, said
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = programLinger
-	stop := m.keepMoving()
+	cmd.WaitDelay = programDeadline
+	stop := m.keepMoving(cancel)
 	defer stop()
 	err := cmd.Start()
 	if err != nil {
@@ -51,7 +52,7 @@ func (m machine) runProgram(ctx context.Context, file *os.File) ([]byte, error) 
 	case out.full:
 		return nil, errTooMuch
 	case ctx.Err() != nil:
-		return nil, fmt.Errorf("no end: %w", ctx.Err())
+		return nil, fmt.Errorf("no end: %w", context.DeadlineExceeded)
 	case errors.Is(err, exec.ErrWaitDelay):
 		return nil, fmt.Errorf("its output stays open: %w", context.DeadlineExceeded)
 	case err != nil:
@@ -63,20 +64,22 @@ func (m machine) runProgram(ctx context.Context, file *os.File) ([]byte, error) 
 	return out.bytes.Bytes(), nil
 }
 
-// keepMoving tells those who watch for silence that something is under way. It ends with its program, which has a
-// deadline of its own.
-func (m machine) keepMoving() (stop func()) {
+// keepMoving tells those who watch for silence that something is under way, until its program ends or has had its beats,
+// which it calls over for.
+func (m machine) keepMoving(over func()) (stop func()) {
 	done := make(chan struct{})
 	go func() {
-		for tick := time.NewTicker(programDeadline / 20); ; {
+		beat := time.NewTicker(programDeadline / programBeats)
+		defer beat.Stop()
+		for range programBeats {
 			select {
-			case <-tick.C:
+			case <-beat.C:
 				m.steps.Add(1)
 			case <-done:
-				tick.Stop()
 				return
 			}
 		}
+		over()
 	}()
 	return func() { close(done) }
 }

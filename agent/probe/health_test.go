@@ -343,32 +343,34 @@ func TestHealthOfThePlantedMachine(t *testing.T) {
 
 // F40: a disk that answers no command costs its own health and no fact, and the hash of the facts stays.
 func TestF40DiskThatAnswersNoCommand(t *testing.T) {
-	quiet, _ := lookWith(t, plantedHealth(), patient)
-	release := make(chan struct{})
-	t.Cleanup(func() { close(release) })
-	disks := plantedHealth()
-	disks["sda"] = awake(scripted{askStatus: {hang: release}})
-	disks["sdc"] = scripted{askPages: {err: fmt.Errorf("command 4d: %w", hostStatus(3))}}
-	delete(disks, "nvme0n1")
-	r, _ := lookWith(t, disks, 2*time.Second)
-	want := []facts.ProbeError{
-		{Collector: "health", Code: "timeout", Msg: "sda: no answer: context deadline exceeded"},
-		{Collector: "health", Code: "denied", Msg: "nvme0n1: open /dev/nvme0n1: permission denied"},
-		{Collector: "health", Code: "timeout", Msg: "sdc: command 4d: no answer in time (host status 03)"},
-	}
-	if diff := cmp.Diff(want, r.Errors); diff != "" {
-		t.Errorf("errors: -want +got\n%s", diff)
-	}
-	if _, ok := r.State.Disks["nvme-QEMU_NVMe_Ctrl-NVMESER01-n2"]; !ok || len(r.State.Disks) != 1 {
-		t.Errorf("health of %v; want that of the second namespace alone", r.State.Disks)
-	}
-	before, err := quiet.Facts.Hash()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if after, err := r.Facts.Hash(); err != nil || after != before {
-		t.Errorf("Hash() = %s, %v; with all disks well %s", after, err, before)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		quiet, _ := lookWith(t, plantedHealth(), patient)
+		release := make(chan struct{})
+		t.Cleanup(func() { close(release) })
+		disks := plantedHealth()
+		disks["sda"] = awake(scripted{askStatus: {hang: release}})
+		disks["sdc"] = scripted{askPages: {err: fmt.Errorf("command 4d: %w", hostStatus(3))}}
+		delete(disks, "nvme0n1")
+		r, _ := lookWith(t, disks, 2*time.Second)
+		want := []facts.ProbeError{
+			{Collector: "health", Code: "timeout", Msg: "sda: no answer: context deadline exceeded"},
+			{Collector: "health", Code: "denied", Msg: "nvme0n1: open /dev/nvme0n1: permission denied"},
+			{Collector: "health", Code: "timeout", Msg: "sdc: command 4d: no answer in time (host status 03)"},
+		}
+		if diff := cmp.Diff(want, r.Errors); diff != "" {
+			t.Errorf("errors: -want +got\n%s", diff)
+		}
+		if _, ok := r.State.Disks["nvme-QEMU_NVMe_Ctrl-NVMESER01-n2"]; !ok || len(r.State.Disks) != 1 {
+			t.Errorf("health of %v; want that of the second namespace alone", r.State.Disks)
+		}
+		before, err := quiet.Facts.Hash()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if after, err := r.Facts.Hash(); err != nil || after != before {
+			t.Errorf("Hash() = %s, %v; with all disks well %s", after, err, before)
+		}
+	})
 }
 
 // A health collector that never comes back is named, and no fact is incomplete for it.

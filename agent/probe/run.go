@@ -52,14 +52,14 @@ func collect(ctx context.Context, m machine, picked []collector, deadline time.D
 		done[i] = outcome{i, c.name, nil, fmt.Errorf("no answer: %w", context.DeadlineExceeded), 0}
 	}
 	quiet := newQuiet(m.steps, deadline)
-	defer quiet.timer.Stop()
+	defer quiet.beat.Stop()
 	for left := len(picked); left > 0; {
 		select {
 		case o := <-answers:
 			done[o.index] = o
 			m.steps.Add(1)
 			left--
-		case <-quiet.timer.C:
+		case <-quiet.beat.C:
 			if quiet.still() {
 				return giveUp(done, start)
 			}
@@ -70,27 +70,30 @@ func collect(ctx context.Context, m machine, picked []collector, deadline time.D
 	return done
 }
 
-// A quiet looks, each time its timer fires, whether anything has moved. It looks often, because what hangs costs from
-// its last movement, not from the look after it.
+// quietBeats is how many beats without movement are silence: a quiet looks often, because what hangs costs from its last
+// movement, not from the look after it.
+const quietBeats = 16
+
+// A quiet counts beats, not time. A host that stops its guest for seconds lets the clock run on while nothing can move;
+// the beats that were missed then do not come (time.Ticker drops them), and nobody is given up for it.
 type quiet struct {
 	steps *atomic.Int64 // what moves
-	timer *time.Timer
-	after time.Duration // without movement
+	beat  *time.Ticker
 	seen  int64
-	since time.Time
+	beats int // without movement
 }
 
 func newQuiet(steps *atomic.Int64, after time.Duration) *quiet {
-	return &quiet{steps, time.NewTimer(after / 16), after, steps.Load(), time.Now()}
+	return &quiet{steps: steps, beat: time.NewTicker(max(1, after/quietBeats)), seen: steps.Load()}
 }
 
-// still says that nothing has moved for long enough.
+// still says, at a beat, that nothing has moved for long enough.
 func (q *quiet) still() bool {
-	q.timer.Reset(q.after / 16)
+	q.beats++
 	if now := q.steps.Load(); now != q.seen {
-		q.seen, q.since = now, time.Now()
+		q.seen, q.beats = now, 0
 	}
-	return time.Since(q.since) >= q.after
+	return q.beats >= quietBeats
 }
 
 // giveUp notes how long the collectors without an answer were waited for.
@@ -145,14 +148,14 @@ func each[T any](ctx context.Context, m machine, names []string, f func(name str
 	}
 	got := make([]*answer, len(names))
 	quiet := newQuiet(m.steps, m.patience)
-	defer quiet.timer.Stop()
+	defer quiet.beat.Stop()
 wait:
 	for left := len(names); left > 0; {
 		select {
 		case a := <-answers:
 			got[a.index] = &a
 			left--
-		case <-quiet.timer.C:
+		case <-quiet.beat.C:
 			if quiet.still() {
 				break wait
 			}

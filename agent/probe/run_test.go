@@ -21,42 +21,44 @@ func testTree() tree { return tree{steps: new(atomic.Int64)} }
 func sets(arch string) section { return func(f *facts.Facts, _ *facts.State) { f.Arch = arch } }
 
 func TestCollectorsFailAlone(t *testing.T) {
-	release := make(chan struct{})
-	defer close(release)
-	picked := []collector{
-		{"good", func(context.Context, machine) (section, error) { return sets("x86_64"), nil }},
-		{"broken", func(context.Context, machine) (section, error) { panic("index 7") }},
-		{"gone", func(context.Context, machine) (section, error) { return nil, fmt.Errorf("open x: %w", fs.ErrNotExist) }},
-		{"forbidden", func(context.Context, machine) (section, error) {
-			return func(f *facts.Facts, _ *facts.State) { f.Kernel = "6.1" }, errors.Join(fs.ErrPermission, malformed{errors.New("odd")})
-		}},
-		{"partly", func(context.Context, machine) (section, error) {
-			return func(*facts.Facts, *facts.State) {}, partial(errors.Join(errors.New("a"), errors.New("b")))
-		}},
-		{"hung", func(context.Context, machine) (section, error) { <-release; return sets("never"), nil }},
-	}
-	r := Result{TimingMS: map[string]int64{}}
-	for _, o := range collect(context.Background(), machine{tree: testTree()}, picked, 200*time.Millisecond) {
-		r.take(o)
-	}
-	if r.Facts.Arch != "x86_64" || r.Facts.Kernel != "6.1" {
-		t.Errorf("arch %q, kernel %q; want x86_64, 6.1", r.Facts.Arch, r.Facts.Kernel)
-	}
-	if diff := cmp.Diff([]string{"broken", "gone", "hung", "partly"}, r.Facts.Incomplete); diff != "" {
-		t.Errorf("incomplete: -want +got\n%s", diff)
-	}
-	want := []facts.ProbeError{
-		{Collector: "broken", Code: "panic", Msg: "index 7"},
-		{Collector: "gone", Code: "missing", Msg: "open x: file does not exist"},
-		{Collector: "forbidden", Code: "denied", Msg: "permission denied"},
-		{Collector: "forbidden", Code: "parse", Msg: "odd"},
-		{Collector: "partly", Code: "io", Msg: "a"},
-		{Collector: "partly", Code: "io", Msg: "b"},
-		{Collector: "hung", Code: "timeout", Msg: "no answer: context deadline exceeded"},
-	}
-	if diff := cmp.Diff(want, r.Errors); diff != "" {
-		t.Errorf("errors: -want +got\n%s", diff)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		defer close(release)
+		picked := []collector{
+			{"good", func(context.Context, machine) (section, error) { return sets("x86_64"), nil }},
+			{"broken", func(context.Context, machine) (section, error) { panic("index 7") }},
+			{"gone", func(context.Context, machine) (section, error) { return nil, fmt.Errorf("open x: %w", fs.ErrNotExist) }},
+			{"forbidden", func(context.Context, machine) (section, error) {
+				return func(f *facts.Facts, _ *facts.State) { f.Kernel = "6.1" }, errors.Join(fs.ErrPermission, malformed{errors.New("odd")})
+			}},
+			{"partly", func(context.Context, machine) (section, error) {
+				return func(*facts.Facts, *facts.State) {}, partial(errors.Join(errors.New("a"), errors.New("b")))
+			}},
+			{"hung", func(context.Context, machine) (section, error) { <-release; return sets("never"), nil }},
+		}
+		r := Result{TimingMS: map[string]int64{}}
+		for _, o := range collect(context.Background(), machine{tree: testTree()}, picked, 200*time.Millisecond) {
+			r.take(o)
+		}
+		if r.Facts.Arch != "x86_64" || r.Facts.Kernel != "6.1" {
+			t.Errorf("arch %q, kernel %q; want x86_64, 6.1", r.Facts.Arch, r.Facts.Kernel)
+		}
+		if diff := cmp.Diff([]string{"broken", "gone", "hung", "partly"}, r.Facts.Incomplete); diff != "" {
+			t.Errorf("incomplete: -want +got\n%s", diff)
+		}
+		want := []facts.ProbeError{
+			{Collector: "broken", Code: "panic", Msg: "index 7"},
+			{Collector: "gone", Code: "missing", Msg: "open x: file does not exist"},
+			{Collector: "forbidden", Code: "denied", Msg: "permission denied"},
+			{Collector: "forbidden", Code: "parse", Msg: "odd"},
+			{Collector: "partly", Code: "io", Msg: "a"},
+			{Collector: "partly", Code: "io", Msg: "b"},
+			{Collector: "hung", Code: "timeout", Msg: "no answer: context deadline exceeded"},
+		}
+		if diff := cmp.Diff(want, r.Errors); diff != "" {
+			t.Errorf("errors: -want +got\n%s", diff)
+		}
+	})
 }
 
 // On a machine where all is slow nothing is lost as long as something answers now and then.
@@ -111,30 +113,32 @@ func TestRunEnds(t *testing.T) {
 }
 
 func TestEachLosesOnlyWhatHangs(t *testing.T) {
-	release := make(chan struct{})
-	defer close(release)
-	names := []string{"a", "hung", "c", "panics", "fails"}
-	got, errs := each(context.Background(), machine{tree: testTree(), patience: 200 * time.Millisecond}, names, func(name string) (string, error) {
-		switch name {
-		case "hung":
-			<-release
-		case "panics":
-			panic("oh")
-		case "fails":
-			return "", fs.ErrPermission
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		defer close(release)
+		names := []string{"a", "hung", "c", "panics", "fails"}
+		got, errs := each(context.Background(), machine{tree: testTree(), patience: 200 * time.Millisecond}, names, func(name string) (string, error) {
+			switch name {
+			case "hung":
+				<-release
+			case "panics":
+				panic("oh")
+			case "fails":
+				return "", fs.ErrPermission
+			}
+			return name, nil
+		})
+		if diff := cmp.Diff([]string{"a", "c"}, got); diff != "" {
+			t.Errorf("-want +got\n%s", diff)
 		}
-		return name, nil
+		var codes []string
+		for _, err := range errs {
+			codes = append(codes, code(err))
+		}
+		if diff := cmp.Diff([]string{"timeout", "panic", "denied"}, codes); diff != "" {
+			t.Errorf("codes: -want +got\n%s", diff)
+		}
 	})
-	if diff := cmp.Diff([]string{"a", "c"}, got); diff != "" {
-		t.Errorf("-want +got\n%s", diff)
-	}
-	var codes []string
-	for _, err := range errs {
-		codes = append(codes, code(err))
-	}
-	if diff := cmp.Diff([]string{"timeout", "panic", "denied"}, codes); diff != "" {
-		t.Errorf("codes: -want +got\n%s", diff)
-	}
 }
 
 func TestErrorsAreBounded(t *testing.T) {

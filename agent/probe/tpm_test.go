@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -98,21 +99,23 @@ func TestTPMSaysWhoMadeIt(t *testing.T) {
 
 // F40: a TPM that does not answer keeps what sysfs said.
 func TestF40TPMThatHangs(t *testing.T) {
-	link := &fakeTPM{goOn: make(chan struct{})}
-	defer close(link.goOn)
-	m := aMachine(t, tpm2)
-	m.patience = 50 * time.Millisecond
-	m.openTPM = func() (io.ReadWriteCloser, error) { return link, nil }
-	r := look(t, m, tpm)
-	if diff := cmp.Diff(&facts.TPM{Present: true, VersionMajor: 2}, r.Facts.TPM); diff != "" {
-		t.Errorf("tpm: -want +got\n%s", diff)
-	}
-	if diff := cmp.Diff([]string{"timeout ask /dev/tpmrm0: no answer: context deadline exceeded"}, errorsOf(r)); diff != "" {
-		t.Errorf("errors: -want +got\n%s", diff)
-	}
-	if len(r.Facts.Incomplete) != 1 {
-		t.Errorf("incomplete %v; want tpm", r.Facts.Incomplete)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		link := &fakeTPM{goOn: make(chan struct{})}
+		defer close(link.goOn)
+		m := aMachine(t, tpm2)
+		m.patience = 50 * time.Millisecond
+		m.openTPM = func() (io.ReadWriteCloser, error) { return link, nil }
+		r := look(t, m, tpm)
+		if diff := cmp.Diff(&facts.TPM{Present: true, VersionMajor: 2}, r.Facts.TPM); diff != "" {
+			t.Errorf("tpm: -want +got\n%s", diff)
+		}
+		if diff := cmp.Diff([]string{"timeout ask /dev/tpmrm0: no answer: context deadline exceeded"}, errorsOf(r)); diff != "" {
+			t.Errorf("errors: -want +got\n%s", diff)
+		}
+		if len(r.Facts.Incomplete) != 1 {
+			t.Errorf("incomplete %v; want tpm", r.Facts.Incomplete)
+		}
+	})
 }
 
 // A TPM 1.2 speaks another language: it is not asked, its driver says what it is.
