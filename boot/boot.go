@@ -31,6 +31,8 @@ type Client struct {
 	Asset    string
 	Addr     netip.Addr // the client's address, when it has one
 	Features []string   // of DHCP option 175, e.g. "http", "bzimage"
+	NIC      string     // of the same: vvvv:dddd of the PCI card it boots by
+	Version  string     // of the same: what iPXE calls itself; distributions' builds do not say much
 }
 
 // Kind is what program of the machine speaks.

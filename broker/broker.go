@@ -54,6 +54,7 @@ type Broker struct {
 	bell   bell
 	seen   chan boot.Sighting
 	lost   atomic.Int64 // sightings dropped because the queue was full
+	known  knownMACs
 }
 
 var _ boot.Source = (*Broker)(nil)
@@ -89,6 +90,7 @@ func New(ctx context.Context, cfg Config) (*Broker, error) {
 	}
 	b := &Broker{cfg: cfg, schema: schema, tasks: tasks, seen: make(chan boot.Sighting, 4096)}
 	b.bell.ring = map[string]chan struct{}{}
+	b.known.all = map[boot.MAC]bool{}
 	err = cfg.Store.Update(ctx, func(tx Tx) error {
 		cat, err := b.loadCatalog(tx)
 		if err != nil {
@@ -100,7 +102,7 @@ func New(ctx context.Context, cfg Config) (*Broker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start broker: %w", err)
 	}
-	return b, nil
+	return b, b.loadKnown(ctx)
 }
 
 func orDefault[T int | time.Duration](v, d T) T {
@@ -138,6 +140,7 @@ func (b *Broker) change(tx Tx, n *Node, events ...Event) error {
 	if err := tx.PutNode(n); err != nil {
 		return err
 	}
+	b.known.learn(n)
 	for i := range events {
 		e := events[i]
 		e.Node = n.ID

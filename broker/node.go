@@ -78,10 +78,15 @@ type BootKeys struct {
 	KeyHash string `json:"key_hash"` // sha256 of the key of the running agent
 	Kind    string `json:"kind,omitempty"`
 	EFI     bool   `json:"efi,omitempty"`
-	Addr    string `json:"addr,omitempty"`
-	Version string `json:"agent_version,omitempty"`
-	UpMS    int64  `json:"up_ms,omitempty"`   // kernel start to facts accepted
-	SkewMS  int64  `json:"skew_ms,omitempty"` // what its clock was ahead of the broker's, where that was told
+	// What its firmware and loader said of themselves, before any ramdisk ran.
+	Arch     string   `json:"arch,omitempty"`
+	NIC      string   `json:"nic,omitempty"`  // vvvv:dddd of the PCI card it boots by
+	IPXE     string   `json:"ipxe,omitempty"` // version that iPXE says
+	Features []string `json:"features,omitempty"`
+	Addr     string   `json:"addr,omitempty"`
+	Version  string   `json:"agent_version,omitempty"`
+	UpMS     int64    `json:"up_ms,omitempty"`   // kernel start to facts accepted
+	SkewMS   int64    `json:"skew_ms,omitempty"` // what its clock was ahead of the broker's, where that was told
 }
 
 // OrderRef is the order that the agent has, or has carried out; the order itself is rendered when it is asked for.

@@ -67,9 +67,7 @@ func (b *Broker) journal(ctx context.Context, batch []boot.Sighting) error {
 			if s.Client.Addr.IsValid() {
 				n.Boot.Addr = s.Client.Addr.String()
 			}
-			if s.Client.Kind == boot.KindBIOS || s.Client.Kind == boot.KindUEFI || s.Client.Kind == boot.KindUEFIHTTP {
-				n.Boot.Kind, n.Boot.EFI = string(s.Client.Kind), s.Client.Arch.EFI()
-			}
+			n.Boot.meet(s)
 			touched = append(touched, n.ID)
 			if err := b.change(tx, n, sightingEvent(s)); err != nil {
 				return nil, err
@@ -77,6 +75,25 @@ func (b *Broker) journal(ctx context.Context, batch []boot.Sighting) error {
 		}
 		return touched, nil
 	})
+}
+
+// meet keeps what a machine showed of its firmware and its loader.
+func (k *BootKeys) meet(s boot.Sighting) {
+	c := s.Client
+	switch c.Kind {
+	case boot.KindBIOS, boot.KindUEFI, boot.KindUEFIHTTP:
+		k.Kind, k.EFI = string(c.Kind), c.Arch.EFI()
+	case boot.KindIPXE, boot.KindRPi, boot.KindUBoot:
+	default:
+		return
+	}
+	if s.Proto != "dhcp" {
+		return // only DHCP shows the rest
+	}
+	k.Arch = c.Arch.String()
+	if c.Kind == boot.KindIPXE {
+		k.NIC, k.IPXE, k.Features = c.NIC, c.Version, c.Features
+	}
 }
 
 func sightingEvent(s boot.Sighting) Event {

@@ -4,18 +4,13 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
 	"muster/boot"
-)
-
-// Lease times. Firmware keeps its address for one boot only.
-const (
-	firmwareLease = 120 * time.Second
-	ordinaryLease = time.Hour
 )
 
 // names of message types as a Sighting says them.
@@ -37,12 +32,25 @@ func (s *Server) handle(ctx context.Context, in inbound) {
 		s.unended.Add(1)
 	}
 	s.note(q)
+	if in.heard {
+		s.heard.Add(1)
+		return
+	}
+	s.respond(ctx, q)
+}
+
+// respond answers a request, or leaves that to the end of a probe.
+func (s *Server) respond(ctx context.Context, q request) {
 	a, ok := s.answer(ctx, q)
-	if !ok {
+	switch {
+	case a.later:
+		s.probing.Add(1)
+		return
+	case !ok:
 		s.ignored.Add(1)
 		return
 	}
-	if err := s.link.send(a); err != nil {
+	if err := s.send(a); err != nil {
 		s.cfg.Log.Error("send DHCP reply", "client", q.client.MAC, "to", a.to, "err", err)
 		return
 	}
@@ -58,7 +66,7 @@ func (s *Server) answer(ctx context.Context, q request) (answer, bool) {
 	}
 	g, ok := s.grant(q)
 	if !ok {
-		return answer{}, false
+		return answer{later: g.later}, false
 	}
 	l := s.load(ctx, q, g)
 	if l.kind == nothing && !g.addr.IsValid() && g.kind != dhcpv4.MessageTypeNak && !s.informed(q) {
@@ -88,7 +96,7 @@ func (s *Server) grant(q request) (grant, bool) {
 	case q.in.port == proxyPort:
 		return s.bootServer(q)
 	case q.kind == dhcpv4.MessageTypeInform:
-		return inform(q, s.leases != nil)
+		return s.inform(q)
 	case q.kind == dhcpv4.MessageTypeRequest && q.item != nil:
 		return s.chosen(q)
 	case s.leases != nil:
@@ -107,9 +115,13 @@ func (s *Server) bootServer(q request) (grant, bool) {
 }
 
 // inform is for a client that has an address and asks for the rest. An address that is not its own gets nothing.
-func inform(q request, leasing bool) (grant, bool) {
+func (s *Server) inform(q request) (grant, bool) {
 	own := q.client.Addr.IsValid() && (q.client.Addr == q.in.from.Addr() || q.relay().IsValid())
-	return grant{kind: dhcpv4.MessageTypeAck}, own && (leasing || q.boots)
+	g := grant{kind: dhcpv4.MessageTypeAck}
+	if i := networkOf(s.site.nets, q); s.leases != nil && i >= 0 {
+		g.net = s.site.nets[i]
+	}
+	return g, own && (s.leases != nil || q.boots)
 }
 
 // chosen is for a choice of our boot menu on port 67, which is no renewal although it looks like one.
@@ -119,22 +131,25 @@ func (s *Server) chosen(q request) (grant, bool) {
 	return grant{kind: dhcpv4.MessageTypeAck}, q.boots && forUs && q.client.Addr.IsValid()
 }
 
+// claimOf is what a request says of who asks.
+func (s *Server) claimOf(q request) claim {
+	return claim{mac: q.client.MAC, uuid: q.client.UUID, circuit: string(q.agent(1)), wish: q.requested(),
+		known: s.cfg.Known != nil && s.cfg.Known(q.client.MAC)}
+}
+
 // lease is the lease server: RFC 2131 section 4.3.
 func (s *Server) lease(q request) (grant, bool) {
-	if relay := q.relay(); relay.IsValid() && !s.site.prefix.Contains(relay) {
-		s.cfg.Log.Info("no pool for the subnet of a relay", "relay", relay, "client", q.client.MAC)
+	i := networkOf(s.site.nets, q)
+	if i < 0 {
+		s.cfg.Log.Info("no pool for the subnet of a relay", "relay", q.relay(), "client", q.client.MAC)
 		return grant{}, false
 	}
-	mac, now, lasts := q.client.MAC, s.now(), leaseTime(q)
+	mac, now := q.client.MAC, s.now()
 	switch q.kind {
 	case dhcpv4.MessageTypeDiscover:
-		addr, ok := s.leases.offer(mac, q.requested(), now)
-		if !ok {
-			s.cfg.Log.Error("no free address in the pool", "client", mac)
-		}
-		return grant{kind: dhcpv4.MessageTypeOffer, addr: addr, time: lasts}, ok
+		return s.offer(q, i, now)
 	case dhcpv4.MessageTypeRequest:
-		return s.request(q, mac, now, lasts)
+		return s.request(q, i, now)
 	case dhcpv4.MessageTypeRelease:
 		s.record(s.leases.release(mac, q.client.Addr, now), mac)
 	case dhcpv4.MessageTypeDecline:
@@ -144,27 +159,54 @@ func (s *Server) lease(q request) (grant, bool) {
 	return grant{}, false
 }
 
-// request binds the address a client asks for: of our offer, of an earlier life, or the one it has.
-func (s *Server) request(q request, mac boot.MAC, now time.Time, lasts time.Duration) (grant, bool) {
-	if id := q.serverID(); id.IsValid() && s.site.us(id) != id {
-		s.leases.withdraw(mac, now) // it took another server's offer
+// granted is what goes with an address of a network.
+func (s *Server) granted(kind dhcpv4.MessageType, q request, i int, addr netip.Addr) grant {
+	n := s.site.nets[i]
+	return grant{kind: kind, addr: addr, time: n.leaseFor(q), net: n, host: s.leases.kept[toUint(addr)].Host}
+}
+
+// offer finds an address. One that the machine never had is looked for on the link first, unless the machine is known
+// or behind a relay, where ARP does not reach.
+func (s *Server) offer(q request, i int, now time.Time) (grant, bool) {
+	c := s.claimOf(q)
+	o, ok := s.leases.offer(s.leases.pools[i], c, now)
+	if !ok {
+		s.cfg.Log.Error("no free address in the pool", "client", c.mac, "network", s.site.nets[i].Prefix)
 		return grant{}, false
 	}
-	addr := q.requested()
+	if s.prober != nil && !o.proved && !c.known && !q.relay().IsValid() {
+		return grant{later: s.prober.start(q, o.addr)}, false
+	}
+	return s.granted(dhcpv4.MessageTypeOffer, q, i, o.addr), true
+}
+
+// request binds the address a client asks for: of our offer, of an earlier life, or the one it has.
+func (s *Server) request(q request, i int, now time.Time) (grant, bool) {
+	c := s.claimOf(q)
+	if id := q.serverID(); id.IsValid() && s.site.us(id) != id {
+		s.leases.withdraw(c.mac, now) // it took another server's offer
+		return grant{}, false
+	}
+	addr := c.wish
 	if !addr.IsValid() {
 		addr = q.client.Addr
 	}
 	if !addr.IsValid() {
 		return grant{}, false
 	}
-	err := s.leases.bind(mac, addr, now, lasts)
+	if !c.wish.IsValid() && !q.relay().IsValid() && q.in.to != broadcast.Addr() { // a renewal comes straight from behind a relay (RFC 2131 section 4.3.2)
+		if at := slices.IndexFunc(s.site.nets, func(n *Network) bool { return n.Prefix.Contains(addr) }); at >= 0 {
+			i = at
+		}
+	}
+	err := s.leases.bind(s.leases.pools[i], c, addr, now, s.site.nets[i].leaseFor(q))
 	switch {
 	case err == nil:
-		return grant{kind: dhcpv4.MessageTypeAck, addr: addr, time: lasts}, true
+		return s.granted(dhcpv4.MessageTypeAck, q, i, addr), true
 	case isRefused(err):
 		return grant{kind: dhcpv4.MessageTypeNak, why: err.Error()}, true
 	}
-	s.record(err, mac)
+	s.record(err, c.mac)
 	return grant{}, false // what is not on disk is not acknowledged; the client asks again
 }
 
@@ -172,13 +214,6 @@ func (s *Server) record(err error, mac boot.MAC) {
 	if err != nil {
 		s.cfg.Log.Error("write the lease file", "client", mac, "err", err)
 	}
-}
-
-func leaseTime(q request) time.Duration {
-	if q.class != plain && q.client.Kind != boot.KindIPXE {
-		return firmwareLease
-	}
-	return ordinaryLease
 }
 
 // load says what a boot client shall load.
@@ -191,8 +226,11 @@ func (s *Server) load(ctx context.Context, q request, g grant) load {
 		l.file = s.cfg.Script(q.client) // which says local, too
 		return l
 	}
-	if q.item == nil && s.bootsDisk(ctx, q.client) {
+	if q.item == nil && (s.loops.holds(q.client.MAC, s.now()) || s.bootsDisk(ctx, q.client)) {
 		l.kind = disk
+	}
+	if s.prompts(q) {
+		l.prompt = s.cfg.HotKey
 	}
 	switch {
 	case q.client.Kind == boot.KindRPi && l.kind == disk:
@@ -208,6 +246,11 @@ func (s *Server) load(ctx context.Context, q request, g grant) load {
 	}
 	l.file = name
 	return l
+}
+
+// prompts says whether a client is shown the boot menu's prompt: firmware is, before it has chosen.
+func (s *Server) prompts(q request) bool {
+	return s.cfg.HotKey != nil && q.item == nil && q.in.port == serverPort && (q.client.Kind == boot.KindBIOS || q.client.Kind == boot.KindUEFI)
 }
 
 // bootsDisk asks the Source. When that cannot tell, the client gets its loader: that asks again, and can wait.
@@ -232,6 +275,9 @@ func (s *Server) note(q request) {
 	}
 	if q.client.Addr.IsValid() {
 		s.addrs.add(q.client.Addr, q.client.MAC)
+	}
+	if q.boots {
+		s.addrs.meet(q.client)
 	}
 	if q.class != plain {
 		s.see(q, names[q.kind], "", strings.Join(q.notes, "; "))
@@ -266,8 +312,7 @@ func (s *Server) see(q request, what, name, text string) {
 
 // siteOf is what the configuration and the interface say of the network.
 func siteOf(cfg Config, l *link) site {
-	st := site{mode: cfg.Mode, addr: cfg.Addr, own: []netip.Addr{cfg.Addr}, prefix: cfg.Prefix.Masked(), router: cfg.Router,
-		dns: cfg.DNS, domain: cfg.Domain, relays: cfg.Relays}
+	st := site{mode: cfg.Mode, addr: cfg.Addr, own: []netip.Addr{cfg.Addr}, prefix: cfg.Network.Prefix.Masked(), relays: cfg.Relays}
 	if l == nil {
 		return st
 	}

@@ -40,14 +40,9 @@ var archKinds = map[boot.Arch]boot.Kind{
 // httpArchs are the architectures that ask for a URL.
 var httpArchs = []boot.Arch{0x0f, 0x10, 0x11, 0x12, 0x13, 0x14, 0x17, 0x18, 0x1a, 0x1c, 0x1e, 0x26, 0x28}
 
-// rpiPrefixes are the address blocks of Raspberry Pi Ltd, whose boot ROM says architecture 0.
-var rpiPrefixes = [][]byte{
-	{0xb8, 0x27, 0xeb}, {0xdc, 0xa6, 0x32}, {0xe4, 0x5f, 0x01}, {0x28, 0xcd, 0xc1}, {0xd8, 0x3a, 0xdd}, {0x2c, 0xcf, 0x67},
-}
-
 // kindOf tells which program speaks. Option 60 only tells PXE from HTTP: iPXE repeats in it what a server wrote there.
 func kindOf(c class, mac boot.MAC, arch boot.Arch, user []byte, rom etherboot) boot.Kind {
-	isRPi := slices.ContainsFunc(rpiPrefixes, func(p []byte) bool { return bytes.HasPrefix(mac[:], p) })
+	isRPi := slices.Contains(rpiMakers, maker(mac))
 	switch {
 	case arch > archLast:
 		return boot.KindOther

@@ -36,6 +36,7 @@ type journal struct {
 	lines int  // in the file
 	begun int  // lines when the file was new
 	dirty bool // a write failed: nothing may be appended behind it
+	ended bool // closed: the file may be another server's now
 }
 
 // A batch is what one sync makes durable.
@@ -92,6 +93,9 @@ func (j *journal) flush(b *batch) {
 // write makes a batch durable. A file grown too long, or with a failed write at its end, is written anew: that holds
 // the batch, as the leases have it already.
 func (j *journal) write(b *batch) error {
+	if j.ended {
+		return fmt.Errorf("write lease file: %w", os.ErrClosed)
+	}
 	if j.dirty || j.lines-j.begun > rewriteAt {
 		return j.rewrite()
 	}
@@ -139,6 +143,7 @@ func (j *journal) rewrite() (err error) {
 func (j *journal) close() error {
 	j.disk.Lock()
 	defer j.disk.Unlock()
+	j.ended = true
 	return j.file.Close()
 }
 

@@ -1,13 +1,11 @@
 package dhcp
 
 import (
+	"container/list"
 	"encoding/binary"
 	"errors"
-	"fmt"
-	"hash/fnv"
 	"log/slog"
 	"net/netip"
-	"slices"
 	"sync"
 	"time"
 
@@ -20,72 +18,38 @@ const (
 	quarantine = 10 * time.Minute // an address that a client found in use
 )
 
-// maxPool bounds what the leases may take in memory.
-const maxPool = 1 << 16
-
-// A pool is the range of addresses to lease, without those that are others'.
-type pool struct {
-	first, last uint32
-	barred      map[uint32]bool
-	usable      int // addresses not barred
-}
-
-func (p pool) has(a uint32) bool { return a >= p.first && a <= p.last && !p.barred[a] }
-func (p pool) size() int         { return int(p.last-p.first) + 1 }
-
-// poolOf reads the configuration.
-func poolOf(cfg Config, st site) (pool, error) {
-	if !st.prefix.IsValid() || !st.prefix.Addr().Is4() || st.prefix.Bits() > 30 {
-		return pool{}, fmt.Errorf("start DHCP: subnet %v: want an IPv4 prefix of at most 30 bits", st.prefix)
-	}
-	begin := toUint(st.prefix.Masked().Addr())
-	end := begin | ^mask(st.prefix)
-	p := pool{first: begin + (end-begin)/2 + 1, last: end - 1}
-	if cfg.PoolFirst.IsValid() || cfg.PoolLast.IsValid() {
-		if !st.prefix.Contains(cfg.PoolFirst) || !st.prefix.Contains(cfg.PoolLast) || cfg.PoolLast.Less(cfg.PoolFirst) {
-			return pool{}, fmt.Errorf("start DHCP: pool %v to %v: want two addresses of %v in order", cfg.PoolFirst, cfg.PoolLast, st.prefix)
-		}
-		p = pool{first: toUint(cfg.PoolFirst), last: toUint(cfg.PoolLast)}
-	}
-	if p.size() > maxPool {
-		p.first = p.last - maxPool + 1
-	}
-	p.barred = map[uint32]bool{begin: true, end: true}
-	for _, a := range slices.Concat(st.own, st.dns, []netip.Addr{st.addr, st.router}) {
-		if a.Is4() {
-			p.barred[toUint(a)] = true
-		}
-	}
-	p.usable = p.size()
-	for a := range p.barred {
-		if a >= p.first && a <= p.last {
-			p.usable--
-		}
-	}
-	if p.usable == 0 {
-		return pool{}, fmt.Errorf("start DHCP: pool %v to %v: no address is left", toAddr(p.first), toAddr(p.last))
-	}
-	return p, nil
-}
-
 // A binding is an address with the client that has it, had it, or is offered it.
 type binding struct {
 	mac    boot.MAC // zero: quarantined
 	addr   uint32
 	until  time.Time
 	leased bool // not only offered
+	proved bool // it was leased, or a probe found it free
+
+	pool  *pool         // it counts there; nil: reserved
+	place *list.Element // among the pool's offers
 }
 
-// Leases are the addresses of the pool. One machine has one address, whatever program of it asks: firmware sends no
+// A claim is who asks, and for what.
+type claim struct {
+	mac     boot.MAC
+	uuid    boot.UUID
+	circuit string
+	wish    netip.Addr // an address of before
+	known   bool       // not a stranger
+}
+
+// Leases are the addresses of all pools. One machine has one address, whatever program of it asks: firmware sends no
 // client id, an installer a DUID, and both are the same node.
 type leases struct {
-	pool    pool
-	journal *journal // nil: none
+	pools    []*pool
+	reserved map[string][]Reservation // by their keys
+	kept     map[uint32]Reservation   // by their address
+	journal  *journal                 // nil: none
 
-	mu        sync.Mutex
-	byMAC     map[boot.MAC]*binding
-	byAddr    map[uint32]*binding
-	fullUntil time.Time // no address can be free before
+	mu     sync.Mutex
+	byMAC  map[boot.MAC]*binding
+	byAddr map[uint32]*binding
 }
 
 // refused is why a client cannot have an address; the client is told.
@@ -99,8 +63,15 @@ func isRefused(err error) bool {
 }
 
 // openLeases replays the journal and begins a fresh one.
-func openLeases(p pool, file string, log *slog.Logger) (*leases, error) {
-	l := &leases{pool: p, byMAC: map[boot.MAC]*binding{}, byAddr: map[uint32]*binding{}}
+func openLeases(pools []*pool, reservations []Reservation, file string, log *slog.Logger) (*leases, error) {
+	l := &leases{pools: pools, reserved: map[string][]Reservation{}, kept: map[uint32]Reservation{},
+		byMAC: map[boot.MAC]*binding{}, byAddr: map[uint32]*binding{}}
+	for _, r := range reservations {
+		l.kept[toUint(r.Addr)] = r
+		for _, k := range r.keys() {
+			l.reserved[k] = append(l.reserved[k], r)
+		}
+	}
 	if file == "" {
 		return l, nil
 	}
@@ -122,14 +93,24 @@ func (l *leases) close() error {
 	return l.journal.close()
 }
 
-// put takes a binding out of the journal; the latest for a machine and for an address wins.
+// put takes a binding out of the journal; the latest for a machine and for an address wins. What the configuration no
+// longer allows is left out.
 func (l *leases) put(b binding) {
-	if !l.pool.has(b.addr) {
-		return
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.set(b)
+	r, kept := l.kept[b.addr]
+	if kept && (r.MAC.IsZero() || r.MAC == b.mac) || l.poolOf(b.addr) != nil {
+		l.set(b)
+	}
+}
+
+func (l *leases) poolOf(addr uint32) *pool {
+	for _, p := range l.pools {
+		if p.has(addr) {
+			return p
+		}
+	}
+	return nil
 }
 
 // set replaces whatever the machine and the address had. The caller holds mu.
@@ -144,6 +125,16 @@ func (l *leases) set(b binding) *binding {
 	if !b.mac.IsZero() {
 		l.byMAC[b.mac] = &b
 	}
+	b.proved = b.proved || b.leased
+	if b.pool = l.poolOf(b.addr); b.pool != nil {
+		b.pool.taken++
+		switch {
+		case b.mac.IsZero():
+			b.pool.bad++
+		case !b.leased:
+			b.place = b.pool.offers.PushBack(&b)
+		}
+	}
 	return &b
 }
 
@@ -152,47 +143,106 @@ func (l *leases) drop(b *binding) {
 	if l.byMAC[b.mac] == b {
 		delete(l.byMAC, b.mac)
 	}
+	if b.pool != nil {
+		b.pool.taken--
+		b.pool.fullUntil = time.Time{}
+		if b.mac.IsZero() {
+			b.pool.bad--
+		}
+	}
+	if b.place != nil {
+		b.pool.offers.Remove(b.place)
+		b.place = nil
+	}
 }
 
-// offer finds an address for a machine: the one it has or had, the one it wishes, one that nobody ever had, and at last
-// the one that is free for longest. It is kept for the machine for a while.
-func (l *leases) offer(mac boot.MAC, wish netip.Addr, now time.Time) (netip.Addr, bool) {
+// reservation finds what is kept for a client in a network.
+func (l *leases) reservation(p *pool, c claim) (Reservation, bool) {
+	for _, k := range (Reservation{MAC: c.mac, UUID: c.uuid, Circuit: c.circuit}).keys() {
+		for _, r := range l.reserved[k] {
+			if p.prefix.Contains(r.Addr) {
+				return r, true
+			}
+		}
+	}
+	return Reservation{}, false
+}
+
+// due is the address reserved for a client, when no other of its NICs has it now.
+func (l *leases) due(p *pool, c claim, now time.Time) (uint32, bool) {
+	r, ok := l.reservation(p, c)
+	if !ok {
+		return 0, false
+	}
+	addr := toUint(r.Addr)
+	b := l.byAddr[addr]
+	return addr, b == nil || b.mac == c.mac || !b.until.After(now)
+}
+
+// An offering is an address to offer.
+type offering struct {
+	addr   netip.Addr
+	proved bool // nobody else can have it: it needs no probe
+}
+
+// offer finds an address for a machine: the one reserved for it, the one it has or had, the one it wishes, one that
+// nobody ever had, and at last the one that is free for longest. It is kept for the machine for a while.
+func (l *leases) offer(p *pool, c claim, now time.Time) (offering, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if b := l.byMAC[mac]; b != nil {
+	due, isDue := l.due(p, c, now)
+	b := l.byMAC[c.mac]
+	if b != nil && l.holds(p, b) && (!isDue || b.addr == due) {
 		b.until = later(b.until, now.Add(offerHold))
-		return toAddr(b.addr), true
+		if b.place != nil {
+			b.pool.offers.MoveToBack(b.place)
+		}
+		return offering{toAddr(b.addr), b.proved}, true
 	}
-	addr, ok := l.find(mac, wish, now)
-	if !ok {
-		return netip.Addr{}, false
+	if !isDue {
+		var ok bool
+		if due, ok = l.find(p, c, now); !ok {
+			return offering{}, false
+		}
 	}
-	l.set(binding{mac: mac, addr: addr, until: now.Add(offerHold)})
-	return toAddr(addr), true
+	b = l.set(binding{mac: c.mac, addr: due, until: now.Add(offerHold), proved: isDue})
+	return offering{toAddr(due), b.proved}, true
 }
 
-func (l *leases) find(mac boot.MAC, wish netip.Addr, now time.Time) (uint32, bool) {
-	if wish.Is4() && l.pool.has(toUint(wish)) && l.byAddr[toUint(wish)] == nil {
-		return toUint(wish), true
+// holds says whether a binding is of this network: a machine that moved to another one needs another address.
+func (l *leases) holds(p *pool, b *binding) bool {
+	_, kept := l.kept[b.addr]
+	return p.has(b.addr) || kept && p.prefix.Contains(toAddr(b.addr))
+}
+
+func (l *leases) find(p *pool, c claim, now time.Time) (uint32, bool) {
+	if !c.known && p.offers.Len() >= p.mostOffers() {
+		l.drop(p.offers.Front().Value.(*binding)) // its machine, if there is one, asks again
 	}
-	if len(l.byAddr) < l.pool.usable {
-		if addr, ok := l.fresh(mac); ok {
+	if c.known || p.usable-p.taken > p.spare {
+		if w := c.wish; w.Is4() && p.has(toUint(w)) && l.byAddr[toUint(w)] == nil {
+			return toUint(w), true
+		}
+		if addr, ok := l.fresh(p, c.mac); ok {
 			return addr, true
 		}
 	}
-	return l.longestFree(now)
+	if addr, ok := l.longestFree(p, now); ok || !c.known || p.offers.Len() == 0 {
+		return addr, ok
+	}
+	return p.offers.Front().Value.(*binding).addr, true // a stranger's, who has not taken it
 }
 
-// fresh looks for an address that nobody had, from a place that the MAC decides: a machine gets the same address again
-// even when the lease file is lost.
-func (l *leases) fresh(mac boot.MAC) (uint32, bool) {
-	h := fnv.New32a()
-	h.Write(mac[:])
-	n := uint32(l.pool.size())
-	start := h.Sum32() % n
+// fresh looks for an address that nobody had.
+func (l *leases) fresh(p *pool, mac boot.MAC) (uint32, bool) {
+	if p.taken >= p.usable {
+		return 0, false
+	}
+	n := p.size()
+	start := p.start(mac)
 	for i := range n {
-		addr := l.pool.first + (start+i)%n
-		if l.pool.has(addr) && l.byAddr[addr] == nil {
+		addr := p.at((start + i) % n)
+		if !p.barred[addr] && l.byAddr[addr] == nil {
 			return addr, true
 		}
 	}
@@ -200,14 +250,15 @@ func (l *leases) fresh(mac boot.MAC) (uint32, bool) {
 }
 
 // longestFree takes the address of an offer that nobody took, else of the lease that ended first.
-func (l *leases) longestFree(now time.Time) (uint32, bool) {
-	if now.Before(l.fullUntil) {
+func (l *leases) longestFree(p *pool, now time.Time) (uint32, bool) {
+	if now.Before(p.fullUntil) {
 		return 0, false
 	}
 	var best *binding
 	next := now.Add(time.Hour)
 	for _, b := range l.byAddr {
 		switch {
+		case b.pool != p:
 		case b.until.After(now):
 			if b.until.Before(next) {
 				next = b.until
@@ -217,26 +268,69 @@ func (l *leases) longestFree(now time.Time) (uint32, bool) {
 		}
 	}
 	if best == nil {
-		l.fullUntil = next
+		p.fullUntil = next
 		return 0, false
 	}
 	return best.addr, true
 }
 
+// may says why a client cannot have an address; nil when it can.
+func (l *leases) may(p *pool, c claim, addr uint32, now time.Time) error {
+	due, isDue := l.due(p, c, now)
+	held := l.byAddr[addr]
+	_, kept := l.kept[addr]
+	mine := held != nil && held.mac == c.mac
+	switch {
+	case isDue && addr != due:
+		return refused("another address is reserved for this client")
+	case isDue:
+		return nil
+	case kept && !mine:
+		return refused("address of another client")
+	case !kept && !p.has(addr):
+		return refused("address not of this network")
+	case held != nil && !mine && held.until.After(now):
+		return refused("address of another client")
+	case held == nil && !c.known && p.usable-p.taken <= p.spare:
+		return refused("no address is left for strangers")
+	}
+	return nil
+}
+
 // bind leases an address. It returns when the lease is on disk; a refused error is for the client.
-func (l *leases) bind(mac boot.MAC, addr netip.Addr, now time.Time, lasts time.Duration) error {
-	if !addr.Is4() || !l.pool.has(toUint(addr)) {
+func (l *leases) bind(p *pool, c claim, addr netip.Addr, now time.Time, lasts time.Duration) error {
+	if !addr.Is4() || !p.prefix.Contains(addr) {
 		return refused("address not of this network")
 	}
 	l.mu.Lock()
-	if b := l.byAddr[toUint(addr)]; b != nil && b.mac != mac && b.until.After(now) {
+	if err := l.may(p, c, toUint(addr), now); err != nil {
 		l.mu.Unlock()
-		return refused("address of another client")
+		return err
 	}
-	b := l.set(binding{mac: mac, addr: toUint(addr), until: now.Add(lasts), leased: true})
+	b := l.set(binding{mac: c.mac, addr: toUint(addr), until: now.Add(lasts), leased: true})
 	wait := l.write(*b)
 	l.mu.Unlock()
 	return wait()
+}
+
+// prove notes that a probe found an offered address free.
+func (l *leases) prove(mac boot.MAC, addr netip.Addr) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if b := l.byMAC[mac]; b != nil && b.addr == toUint(addr) {
+		b.proved = true
+	}
+}
+
+// reservedFor says whether an address is kept for a MAC.
+func (l *leases) reservedFor(m boot.MAC) bool { return len(l.reserved["mac "+m.String()]) > 0 }
+
+// leased says whether a machine has or had a lease.
+func (l *leases) leased(mac boot.MAC) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	b := l.byMAC[mac]
+	return b != nil && b.leased
 }
 
 // release ends a lease; the machine gets the same address when it comes back, unless others need it.
@@ -247,7 +341,15 @@ func (l *leases) release(mac boot.MAC, addr netip.Addr, now time.Time) error {
 		l.mu.Unlock()
 		return nil
 	}
-	b.until, l.fullUntil = now, time.Time{}
+	if !b.leased {
+		l.drop(b)
+		l.mu.Unlock()
+		return nil
+	}
+	b.until = now
+	if b.pool != nil {
+		b.pool.fullUntil = time.Time{}
+	}
 	wait := l.write(*b)
 	l.mu.Unlock()
 	return wait()
@@ -258,6 +360,11 @@ func (l *leases) decline(mac boot.MAC, addr netip.Addr, now time.Time) error {
 	l.mu.Lock()
 	b := l.byMAC[mac]
 	if b == nil || !addr.Is4() || b.addr != toUint(addr) {
+		l.mu.Unlock()
+		return nil
+	}
+	if p := b.pool; p == nil || p.bad > p.usable/4 {
+		l.drop(b) // nobody can take all addresses out of the pool
 		l.mu.Unlock()
 		return nil
 	}
@@ -273,7 +380,6 @@ func (l *leases) withdraw(mac boot.MAC, now time.Time) {
 	defer l.mu.Unlock()
 	if b := l.byMAC[mac]; b != nil && !b.leased {
 		l.drop(b)
-		l.fullUntil = time.Time{}
 	}
 }
 

@@ -24,14 +24,24 @@ var quiet = slog.New(slog.DiscardHandler)
 func macOf(n int) boot.MAC { return boot.MAC{2, 0, 0, byte(n >> 16), byte(n >> 8), byte(n)} }
 
 // testPool is so many addresses from 192.0.2.80.
-func testPool(n int) pool {
+func testPool(n int) *pool {
 	first := toUint(netip.MustParseAddr("192.0.2.80"))
-	return pool{first: first, last: first + uint32(n) - 1, usable: n}
+	return &pool{prefix: netip.MustParsePrefix("192.0.0.0/16"), spans: []span{{first, first + uint32(n) - 1}}, usable: n}
+}
+
+// ask and take are offer and bind of a client that says nothing but its MAC.
+func (l *leases) ask(m boot.MAC, now time.Time) (netip.Addr, bool) {
+	o, ok := l.offer(l.pools[0], claim{mac: m}, now)
+	return o.addr, ok
+}
+
+func (l *leases) take(m boot.MAC, a netip.Addr, now time.Time, lasts time.Duration) error {
+	return l.bind(l.pools[0], claim{mac: m}, a, now, lasts)
 }
 
 func memoryLeases(t *testing.T, n int) *leases {
 	t.Helper()
-	l, err := openLeases(testPool(n), "", quiet)
+	l, err := openLeases([]*pool{testPool(n)}, nil, "", quiet)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +50,7 @@ func memoryLeases(t *testing.T, n int) *leases {
 
 func (l *leases) mustOffer(t *testing.T, m boot.MAC, now time.Time) netip.Addr {
 	t.Helper()
-	a, ok := l.offer(m, netip.Addr{}, now)
+	a, ok := l.ask(m, now)
 	if !ok {
 		t.Fatalf("no address for %v", m)
 	}
@@ -182,7 +192,7 @@ func TestAddressesAreFoundInOrder(t *testing.T) {
 	now := today
 	l := memoryLeases(t, 3)
 	had := l.mustOffer(t, macOf(1), now)
-	if err := l.bind(macOf(1), had, now, time.Hour); err != nil {
+	if err := l.take(macOf(1), had, now, time.Hour); err != nil {
 		t.Fatal(err)
 	}
 	if again := memoryLeases(t, 3).mustOffer(t, macOf(1), now); again != had {
@@ -192,10 +202,10 @@ func TestAddressesAreFoundInOrder(t *testing.T) {
 	if had == second || second == third || had == third {
 		t.Fatalf("offered %v, %v, %v: one of them twice", had, second, third)
 	}
-	if err := l.bind(macOf(2), second, now, time.Minute); err != nil {
+	if err := l.take(macOf(2), second, now, time.Minute); err != nil {
 		t.Fatal(err)
 	}
-	if a, ok := l.offer(macOf(4), netip.Addr{}, now); ok {
+	if a, ok := l.ask(macOf(4), now); ok {
 		t.Fatalf("a full pool offered %v", a)
 	}
 	now = now.Add(offerHold + time.Second)
@@ -203,7 +213,7 @@ func TestAddressesAreFoundInOrder(t *testing.T) {
 		t.Errorf("offered %v; want %v, which was offered and not taken", a, third)
 	}
 	now = now.Add(2 * time.Minute)
-	if err := l.bind(macOf(4), third, now, time.Hour); err != nil {
+	if err := l.take(macOf(4), third, now, time.Hour); err != nil {
 		t.Fatal(err)
 	}
 	if a := l.mustOffer(t, macOf(5), now); a != second {
@@ -217,13 +227,13 @@ func TestAddressesAreFoundInOrder(t *testing.T) {
 func TestStarvation(t *testing.T) { // T29
 	l := memoryLeases(t, 1000)
 	known := l.mustOffer(t, macOf(0), today)
-	if err := l.bind(macOf(0), known, today, time.Hour); err != nil {
+	if err := l.take(macOf(0), known, today, time.Hour); err != nil {
 		t.Fatal(err)
 	}
 	for i := 1; i <= 65536; i++ {
-		l.offer(macOf(i), netip.Addr{}, today)
+		l.ask(macOf(i), today)
 	}
-	if got, ok := l.offer(macOf(0), netip.Addr{}, today); !ok || got != known {
+	if got, ok := l.ask(macOf(0), today); !ok || got != known {
 		t.Errorf("after 65,536 strangers the known machine is offered %v, %v; want %v", got, ok, known)
 	}
 	if len(l.byMAC) > 1000 || len(l.byAddr) > 1000 {
@@ -234,29 +244,41 @@ func TestStarvation(t *testing.T) { // T29
 func TestPools(t *testing.T) {
 	at := netip.MustParseAddr
 	for _, row := range []struct {
-		name        string
-		prefix      string
-		first, last netip.Addr
-		want        string // "": refused
+		name   string
+		prefix string
+		ranges []Range
+		want   string // "": refused
 	}{
-		{"as configured", "192.0.2.0/24", at("192.0.2.80"), at("192.0.2.99"), "192.0.2.80-192.0.2.99 20"},
-		{"the upper half when nothing is said", "192.0.2.0/24", netip.Addr{}, netip.Addr{}, "192.0.2.128-192.0.2.254 127"},
-		{"our address, the router and the name server are left out", "192.0.2.0/24", at("192.0.2.1"), at("192.0.2.20"), "192.0.2.1-192.0.2.20 17"},
-		{"a large net is cut", "10.0.0.0/8", netip.Addr{}, netip.Addr{}, "10.254.255.255-10.255.255.254 65536"},
-		{"out of the subnet", "192.0.2.0/24", at("192.0.3.80"), at("192.0.3.99"), ""},
-		{"in the wrong order", "192.0.2.0/24", at("192.0.2.99"), at("192.0.2.80"), ""},
-		{"only one end", "192.0.2.0/24", at("192.0.2.99"), netip.Addr{}, ""},
-		{"nothing but ourselves", "192.0.2.0/24", us, us, ""},
-		{"no subnet to speak of", "192.0.2.0/31", netip.Addr{}, netip.Addr{}, ""},
+		{"as configured", "192.0.2.0/24", []Range{{at("192.0.2.80"), at("192.0.2.99")}}, "192.0.2.80-192.0.2.99 20"},
+		{"the upper half when nothing is said", "192.0.2.0/24", nil, "192.0.2.128-192.0.2.254 127"},
+		{"our address, the router and the name server are left out", "192.0.2.0/24", []Range{{at("192.0.2.1"), at("192.0.2.20")}}, "192.0.2.1-192.0.2.20 17"},
+		{"a large net is cut", "10.0.0.0/8", nil, "10.254.255.255-10.255.255.254 65536"},
+		{"two ranges", "192.0.2.0/24", []Range{{at("192.0.2.80"), at("192.0.2.89")}, {at("192.0.2.9"), at("192.0.2.11")}}, "192.0.2.80-192.0.2.89 192.0.2.9-192.0.2.11 12"},
+		{"two ranges that overlap", "192.0.2.0/24", []Range{{at("192.0.2.80"), at("192.0.2.89")}, {at("192.0.2.89"), at("192.0.2.91")}}, ""},
+		{"out of the subnet", "192.0.2.0/24", []Range{{at("192.0.3.80"), at("192.0.3.99")}}, ""},
+		{"in the wrong order", "192.0.2.0/24", []Range{{at("192.0.2.99"), at("192.0.2.80")}}, ""},
+		{"only one end", "192.0.2.0/24", []Range{{First: at("192.0.2.99")}}, ""},
+		{"nothing but ourselves", "192.0.2.0/24", []Range{{us, us}}, ""},
+		{"no subnet to speak of", "192.0.2.0/31", nil, ""},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			p, err := poolOf(Config{PoolFirst: row.first, PoolLast: row.last},
-				site{addr: us, router: at("192.0.2.1"), dns: []netip.Addr{at("192.0.2.2")}, prefix: netip.MustParsePrefix(row.prefix)})
-			got := ""
-			if err == nil {
-				got = fmt.Sprintf("%v-%v %d", toAddr(p.first), toAddr(p.last), p.usable)
+			n := Network{DNS: []netip.Addr{at("192.0.2.2")}, Prefix: netip.MustParsePrefix(row.prefix), Ranges: row.ranges}
+			if n.Prefix.Contains(at("192.0.2.1")) {
+				n.Router = at("192.0.2.1")
 			}
-			if got != row.want {
+			var p *pool
+			err := n.check()
+			if err == nil {
+				p, err = poolOf(&n, []netip.Addr{us})
+			}
+			var got []string
+			if err == nil {
+				for _, s := range p.spans {
+					got = append(got, fmt.Sprintf("%v-%v", toAddr(s.first), toAddr(s.last)))
+				}
+				got = append(got, fmt.Sprint(p.usable))
+			}
+			if strings.Join(got, " ") != row.want {
 				t.Errorf("pool %q, %v; want %q", got, err, row.want)
 			}
 		})
@@ -295,7 +317,7 @@ func TestRecentForgets(t *testing.T) {
 // reopen reads a lease file as the next start does.
 func reopen(t *testing.T, file string) *leases {
 	t.Helper()
-	l, err := openLeases(testPool(20), file, quiet)
+	l, err := openLeases([]*pool{testPool(20)}, nil, file, quiet)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -307,7 +329,7 @@ func TestLeasesSurviveAKill(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "leases")
 	l := reopen(t, file)
 	for i := range 3 {
-		if err := l.bind(macOf(i), l.mustOffer(t, macOf(i), today), today, time.Hour); err != nil {
+		if err := l.take(macOf(i), l.mustOffer(t, macOf(i), today), today, time.Hour); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -337,14 +359,14 @@ func TestLeasesSurviveAKill(t *testing.T) {
 	if d := cmp.Diff(want, sortedLeases(again)); d != "" || len(want) != 4 {
 		t.Errorf("leases before and after (-want +got):\n%s", d)
 	}
-	if err := again.bind(macOf(1), bad, today, time.Hour); !isRefused(err) {
+	if err := again.take(macOf(1), bad, today, time.Hour); !isRefused(err) {
 		t.Errorf("a quarantined address was leased after a restart: %v", err)
 	}
 }
 
 func TestDamagedLeaseFile(t *testing.T) {
 	good := func(n int) string {
-		return lineOf(binding{mac: macOf(n), addr: testPool(20).first + uint32(n), until: today})
+		return lineOf(binding{mac: macOf(n), addr: testPool(20).spans[0].first + uint32(n), until: today})
 	}
 	for _, row := range []struct {
 		name string
@@ -375,7 +397,7 @@ func TestLeaseFileIsRewrittenInTime(t *testing.T) {
 	l := reopen(t, file)
 	l.journal.begun = -rewriteAt + 10
 	for range 50 {
-		if err := l.bind(macOf(1), them, today, time.Hour); err != nil {
+		if err := l.take(macOf(1), them, today, time.Hour); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -401,10 +423,8 @@ func TestDiskThatFailsIsNotAcknowledged(t *testing.T) {
 
 func TestManyBindAtOnce(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "leases")
-	big := testPool(20)
-	big.first = toUint(netip.MustParseAddr("192.0.0.0"))
-	big.usable = big.size()
-	l, err := openLeases(big, file, quiet)
+	big := testPool(1000)
+	l, err := openLeases([]*pool{big}, nil, file, quiet)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -413,19 +433,20 @@ func TestManyBindAtOnce(t *testing.T) {
 		all.Go(func() {
 			for k := range 4 {
 				m := macOf(i*4 + k)
-				a, ok := l.offer(m, netip.Addr{}, today)
+				a, ok := l.ask(m, today)
 				if !ok {
 					t.Errorf("no address for %v", m)
 					return
 				}
-				if err := l.bind(m, a, today, time.Hour); err != nil {
+				if err := l.take(m, a, today, time.Hour); err != nil {
 					t.Error(err)
 				}
 			}
 		})
 	}
 	all.Wait()
-	again, err := openLeases(big, file, quiet)
+	big.taken = 0
+	again, err := openLeases([]*pool{big}, nil, file, quiet)
 	if err != nil || len(again.byMAC) != 256 {
 		t.Errorf("%d machines after a restart, %v; want 256", len(again.byMAC), err)
 	}
@@ -447,8 +468,8 @@ func FuzzLeaseLine(f *testing.F) {
 
 // BenchmarkBind is what the lease file costs: each lease is on disk before it counts.
 func BenchmarkBind(b *testing.B) {
-	p := pool{first: 1 << 24, last: 1<<24 + maxPool - 1, usable: maxPool}
-	l, err := openLeases(p, filepath.Join(b.TempDir(), "leases"), quiet)
+	p := &pool{prefix: netip.MustParsePrefix("1.0.0.0/8"), spans: []span{{1 << 24, 1<<24 + maxPool - 1}}, usable: maxPool}
+	l, err := openLeases([]*pool{p}, nil, filepath.Join(b.TempDir(), "leases"), quiet)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -458,7 +479,7 @@ func BenchmarkBind(b *testing.B) {
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			i := n.Add(1) % maxPool
-			if err := l.bind(macOf(int(i)), toAddr(p.first+i), today, time.Hour); err != nil {
+			if err := l.take(macOf(int(i)), toAddr(p.at(int(i))), today, time.Hour); err != nil {
 				b.Error(err)
 			}
 		}

@@ -18,14 +18,18 @@ import (
 	"muster/boot"
 )
 
-// A link is the interface: two UDP ports, and a packet socket for clients that have no address yet.
+// A link is the interface: UDP ports, and packet sockets for clients that have no address yet, for ARP, and for what
+// other servers hear and say.
 type link struct {
+	mode   Mode // proxy becomes same-host where port 67 is taken
 	ifi    *net.Interface
 	addr   netip.Addr
 	own    []netip.Addr
 	prefix netip.Prefix // of addr
 	ports  []*port
 	frames *packet.Conn // nil where the interface has no MAC
+	arp    *arpSocket   // server mode, where the interface has a MAC
+	ears   *sniffer     // same-host mode: port 67; server mode: port 68; else nil
 	once   sync.Once
 }
 
@@ -37,31 +41,74 @@ type port struct {
 	buf    [maxPacket + 1]byte
 }
 
-// openLink opens both ports. addr is ours there; zero is the first one.
-func openLink(name string, addr netip.Addr) (*link, error) {
+// A reader gives what comes in.
+type reader interface {
+	read() (inbound, error)
+	name() string
+}
+
+// readers are the sockets that requests come in by.
+func (l *link) readers() []reader {
+	var list []reader
+	for _, p := range l.ports {
+		list = append(list, p)
+	}
+	if l.ears != nil {
+		list = append(list, l.ears)
+	}
+	return list
+}
+
+// openLink opens the sockets of a mode. addr is ours there; zero is the first one.
+func openLink(name string, addr netip.Addr, mode Mode) (*link, error) {
 	ifi, err := net.InterfaceByName(name)
 	if err != nil {
 		return nil, fmt.Errorf("find interface %q: %w", name, err)
 	}
-	l := &link{ifi: ifi}
+	l := &link{ifi: ifi, mode: mode}
 	if err := l.address(addr); err != nil {
 		return nil, err
 	}
+	if err := errors.Join(l.openPorts(), l.openPackets()); err != nil {
+		l.close()
+		return nil, err
+	}
+	return l, nil
+}
+
+func (l *link) openPorts() error {
 	for _, number := range []int{serverPort, proxyPort} {
-		p, err := openPort(ifi, number)
+		if number == serverPort && l.mode == ModeSameHost {
+			continue
+		}
+		p, err := openPort(l.ifi, number)
+		if number == serverPort && l.mode == ModeProxy && errors.Is(err, unix.EADDRINUSE) {
+			l.mode = ModeSameHost
+			continue
+		}
 		if err != nil {
-			l.close()
-			return nil, err
+			return err
 		}
 		l.ports = append(l.ports, p)
 	}
-	if len(ifi.HardwareAddr) == 6 {
-		if l.frames, err = packet.Listen(ifi, packet.Raw, 0, nil); err != nil {
-			l.close()
-			return nil, fmt.Errorf("open packet socket on %s: %w", name, err)
-		}
+	return nil
+}
+
+func (l *link) openPackets() (err error) {
+	if l.mode == ModeSameHost {
+		l.ears, err = openSniffer(l.ifi, serverPort)
 	}
-	return l, nil
+	if len(l.ifi.HardwareAddr) != 6 || l.mode != ModeServer {
+		return err
+	}
+	if l.frames, err = packet.Listen(l.ifi, packet.Raw, 0, nil); err != nil {
+		return fmt.Errorf("open packet socket on %s: %w", l.ifi.Name, err)
+	}
+	if l.arp, err = openARP(l.ifi); err != nil {
+		return err
+	}
+	l.ears, err = openSniffer(l.ifi, clientPort)
+	return err
 }
 
 // address finds our address and its subnet among the interface's.
@@ -97,7 +144,8 @@ func openPort(ifi *net.Interface, number int) (*port, error) {
 	cfg := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
 		var err error
 		if e := c.Control(func(fd uintptr) {
-			err = errors.Join(unix.BindToDevice(int(fd), ifi.Name), unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_BROADCAST, 1))
+			err = errors.Join(unix.BindToDevice(int(fd), ifi.Name), unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_BROADCAST, 1),
+				roomFor(int(fd)))
 		}); e != nil {
 			return e
 		}
@@ -117,6 +165,19 @@ func openPort(ifi *net.Interface, number int) (*port, error) {
 	}
 	return p, nil
 }
+
+// receiveRoom is the kernel's queue of a port: a flood shall be dropped by the intake, which knows whom not to drop.
+const receiveRoom = 8 << 20
+
+// roomFor sets it, or as much of it as the host allows.
+func roomFor(fd int) error {
+	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveRoom) == nil {
+		return nil
+	}
+	return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveRoom)
+}
+
+func (p *port) name() string { return fmt.Sprintf("UDP port %d", p.number) }
 
 // read gives the next datagram. The datagram is the caller's.
 func (p *port) read() (inbound, error) {
@@ -165,6 +226,12 @@ func (l *link) close() {
 		}
 		if l.frames != nil {
 			l.frames.Close()
+		}
+		if l.arp != nil {
+			l.arp.conn.Close()
+		}
+		if l.ears != nil {
+			l.ears.conn.Close()
 		}
 	})
 }

@@ -90,10 +90,13 @@ func newCable(t *testing.T) *cable {
 func (c *cable) serve(edit func(*Config)) *Server {
 	c.t.Helper()
 	cfg := Config{
-		Interface: serverEnd, Mode: ModeServer, PoolFirst: netip.MustParseAddr("192.0.2.80"), PoolLast: netip.MustParseAddr("192.0.2.99"),
-		Router: us, DNS: []netip.Addr{us}, Domain: "example.net", LeaseFile: filepath.Join(c.t.TempDir(), "leases"),
-		Loader: func(boot.Client) (string, bool) { return loaderName, true },
-		Script: func(boot.Client) string { return scriptURL },
+		Interface: serverEnd, Mode: ModeServer, Network: Network{
+			Ranges: []Range{{netip.MustParseAddr("192.0.2.80"), netip.MustParseAddr("192.0.2.99")}},
+			Router: us, DNS: []netip.Addr{us}, Domain: "example.net",
+		},
+		LeaseFile: filepath.Join(c.t.TempDir(), "leases"),
+		Loader:    func(boot.Client) (string, bool) { return loaderName, true },
+		Script:    func(boot.Client) string { return scriptURL },
 	}
 	if edit != nil {
 		edit(&cfg)
@@ -292,7 +295,7 @@ func TestPortThatIsTaken(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer other.Close()
-	_, err = Listen(Config{Interface: serverEnd, Mode: ModeProxy, Loader: func(boot.Client) (string, bool) { return "", false }, Script: func(boot.Client) string { return "" }})
+	_, err = Listen(Config{Interface: serverEnd, Mode: ModeServer, Loader: func(boot.Client) (string, bool) { return "", false }, Script: func(boot.Client) string { return "" }})
 	if err == nil || !strings.Contains(err.Error(), "another DHCP server of this host has it") {
 		t.Errorf("Listen = %v; want that the port is taken", err)
 	}

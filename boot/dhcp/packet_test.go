@@ -123,8 +123,10 @@ func newDesk(t *testing.T, mode Mode, edit func(*Config)) *desk {
 	t.Helper()
 	d := &desk{step: boot.Step{Kind: boot.StepRamdisk}}
 	cfg := Config{
-		Mode: mode, Addr: us, Prefix: subnet, Router: netip.MustParseAddr("192.0.2.1"), DNS: []netip.Addr{netip.MustParseAddr("192.0.2.2")},
-		Domain: "example.net", PoolFirst: netip.MustParseAddr("192.0.2.80"), PoolLast: netip.MustParseAddr("192.0.2.99"),
+		Mode: mode, Addr: us, Network: Network{
+			Prefix: subnet, Router: netip.MustParseAddr("192.0.2.1"), DNS: []netip.Addr{netip.MustParseAddr("192.0.2.2")},
+			Domain: "example.net", Ranges: []Range{{netip.MustParseAddr("192.0.2.80"), netip.MustParseAddr("192.0.2.99")}},
+		},
 		Source: d, Observe: d.sighting,
 		Loader: func(c boot.Client) (string, bool) {
 			switch c.Kind {

@@ -19,9 +19,7 @@ type site struct {
 	addr   netip.Addr   // ours
 	own    []netip.Addr // all of ours on the interface
 	prefix netip.Prefix
-	router netip.Addr
-	dns    []netip.Addr
-	domain string
+	nets   []*Network // server: what is leased, our own network first
 	relays []netip.Prefix
 }
 
@@ -37,7 +35,8 @@ func (st site) us(to netip.Addr) netip.Addr {
 // admits says whether packets of this relay are taken.
 func (st site) admits(relay netip.Addr) bool {
 	holds := func(p netip.Prefix) bool { return p.Contains(relay) }
-	return !relay.IsValid() || holds(st.prefix) || slices.ContainsFunc(st.relays, holds)
+	return !relay.IsValid() || holds(st.prefix) || slices.ContainsFunc(st.relays, holds) ||
+		slices.ContainsFunc(st.nets, func(n *Network) bool { return holds(n.Prefix) })
 }
 
 // A grant is what the client is told of its address. Kind is offer, ack or nak; Addr is zero when none is leased.
@@ -45,7 +44,11 @@ type grant struct {
 	kind dhcpv4.MessageType
 	addr netip.Addr
 	time time.Duration
+	net  *Network // that addr, or the client, is in; nil: unknown
+	host string
 	why  string // of a nak
+	// later means that the answer waits for a probe.
+	later bool
 }
 
 // A load is what a boot client shall do.
@@ -53,6 +56,7 @@ type load struct {
 	kind    loadKind
 	file    string // program: a TFTP name, a script's URL for iPXE, a URL for UEFI HTTP boot
 	profile profile
+	prompt  *Prompt // firmware shows it, and a menu of disk and program; nil: none
 }
 
 type loadKind int
@@ -78,6 +82,8 @@ type answer struct {
 	to   netip.AddrPort // a broadcast, a relay, or the client
 	mac  *boot.MAC      // set: the client has no address yet, a frame goes to its MAC
 	port int            // ours
+	// later means that there is no reply yet: the address is looked for on the link.
+	later bool
 }
 
 // Addresses of a client that has none.
@@ -97,7 +103,7 @@ func reply(st site, q request, g grant, l load) (answer, error) {
 		return destination(q, g, us, p), nil
 	}
 	if st.mode == ModeServer {
-		lease(st, q, g, us, p)
+		lease(q, g, us, p)
 	}
 	if l.kind != nothing {
 		if err := bootFields(st, q, l, us, p); err != nil {
@@ -125,7 +131,7 @@ func skeleton(q request, us netip.Addr) *dhcpv4.DHCPv4 {
 }
 
 // lease writes the address and what goes with it. Debian 12's GRUB takes its server from siaddr alone.
-func lease(st site, q request, g grant, us netip.Addr, p *dhcpv4.DHCPv4) {
+func lease(q request, g grant, us netip.Addr, p *dhcpv4.DHCPv4) {
 	p.ServerIPAddr = ip(us)
 	if g.kind == dhcpv4.MessageTypeAck {
 		p.ClientIPAddr = q.p.ClientIPAddr
@@ -136,22 +142,14 @@ func lease(st site, q request, g grant, us netip.Addr, p *dhcpv4.DHCPv4) {
 		set(p, 58, seconds(g.time/2))
 		set(p, 59, seconds(g.time*7/8))
 	}
-	if !g.addr.IsValid() && q.kind != dhcpv4.MessageTypeInform {
+	if g.net == nil {
 		return // a boot server's answer
 	}
-	set(p, 1, binary.BigEndian.AppendUint32(nil, mask(st.prefix)))
-	if st.router.IsValid() {
-		set(p, 3, st.router.AsSlice())
-	}
-	var dns []byte
-	for _, a := range st.dns {
-		dns = append(dns, a.AsSlice()...)
-	}
-	if len(dns) > 0 {
-		set(p, 6, dns)
-	}
-	if st.domain != "" {
-		set(p, 15, []byte(st.domain))
+	wanted := q.option(55)
+	for _, o := range tellings {
+		if v := o.value(g.net, g); len(v) > 0 && (!o.asked || slices.Contains(wanted, o.code)) {
+			set(p, o.code, v)
+		}
 	}
 }
 
@@ -168,14 +166,14 @@ func bootFields(st site, q request, l load, us netip.Addr, p *dhcpv4.DHCPv4) err
 		set(p, 66, []byte(us.String()))
 		return nil
 	}
-	v, err := vendorFor(q, l, us).encode(l.kind == program)
+	v, err := vendorFor(q, l, us).encode(l.kind == program && l.prompt == nil)
 	if err != nil {
 		return err
 	}
 	if len(v) > 1 { // more than its end
 		set(p, 43, v)
 	}
-	if l.kind != program {
+	if l.kind != program || l.prompt != nil {
 		return nil
 	}
 	if q.client.Kind == boot.KindBIOS {
@@ -196,6 +194,8 @@ func vendorFor(q request, l load, us netip.Addr) vendor {
 	switch {
 	case q.item != nil:
 		return vendor{item: q.item} // iPXE drops an answer that does not repeat its choice
+	case l.prompt != nil:
+		return hotKeyMenu(us, *l.prompt, l.kind)
 	case l.kind == disk:
 		return diskMenu(us)
 	case q.in.port == proxyPort, q.client.Kind == boot.KindUBoot:
@@ -271,7 +271,7 @@ const (
 )
 
 // dispensable are the options a reply may lose to fit, the first one first.
-var dispensable = []uint8{15, 59, 58, 6}
+var dispensable = []uint8{119, 121, 42, 28, 26, 12, 15, 59, 58, 6}
 
 // fit makes the reply no longer than the client takes.
 func fit(p *dhcpv4.DHCPv4, q request) error {

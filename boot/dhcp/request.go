@@ -31,6 +31,8 @@ type inbound struct {
 	from netip.AddrPort
 	to   netip.Addr // as the client wrote it, broadcast included
 	port int        // ours: 67 or 4011
+	// heard is a packet that was for another: it is noted, and nobody is answered.
+	heard bool
 }
 
 // A class is what option 60 says of a client.
@@ -52,6 +54,7 @@ type request struct {
 	boots   bool      // a boot client that may be answered
 	item    *bootItem // 43.71: the menu entry that was chosen
 	unended bool      // option 255 was missing
+	probes  int       // addresses that were looked for on the link for it
 	notes   []string  // for the timeline
 }
 
@@ -111,6 +114,7 @@ func (q *request) classify() {
 	rom := parseEtherboot(q.option(175))
 	q.client.Arch = arch
 	q.client.Features = rom.features
+	q.client.NIC, q.client.Version = rom.nic, rom.version
 	q.client.UUID = uuidOf(q.option(97))
 	q.client.Kind = kindOf(q.class, q.client.MAC, arch, q.option(77), rom)
 	q.boots = q.client.Kind != boot.KindOther
@@ -118,6 +122,7 @@ func (q *request) classify() {
 		q.item = v.item
 	}
 	q.notes = append(q.notes, notesOf(q, rom)...)
+	q.notes = append(q.notes, oddities(q)...)
 }
 
 // notesOf is what the timeline shows of a boot client.
@@ -134,6 +139,11 @@ func notesOf(q *request, rom etherboot) []string {
 	}
 	if q.unended {
 		notes = append(notes, "no end option")
+	}
+	for _, part := range agentParts {
+		if v := q.agent(part.code); v != nil {
+			notes = append(notes, fmt.Sprintf("%s %x", part.name, v))
+		}
 	}
 	if q.client.Kind == boot.KindIPXE {
 		notes = append(notes, triesOf(q.p.NumSeconds)...)
@@ -152,6 +162,23 @@ func triesOf(secs uint16) []string {
 }
 
 func (q *request) option(code uint8) []byte { return q.p.Options.Get(dhcpv4.GenericOptionCode(code)) }
+
+// agentParts are what a relay says of the port that a machine is plugged into (RFC 3046 section 3.1, 3.2).
+var agentParts = []struct {
+	code byte
+	name string
+}{{1, "circuit"}, {2, "remote id"}}
+
+// agent is an entry of option 82, nil when there is none.
+func (q *request) agent(code byte) []byte {
+	list, _ := parseSuboptions(q.option(82))
+	for _, s := range list {
+		if s.code == code {
+			return s.data
+		}
+	}
+	return nil
+}
 
 // requested is the address of option 50, serverID that of option 54; zero when absent.
 func (q *request) requested() netip.Addr { return addrOf(q.option(50)) }

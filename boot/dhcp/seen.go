@@ -36,13 +36,40 @@ func (r *recent[K, V]) put(k K, v V) {
 	r.young[k] = v
 }
 
-// A seen remembers which address a client said it has or takes.
+// A seen remembers which address a client said it has or takes, and with what firmware it came.
 type seen struct {
-	mu   sync.Mutex
-	macs recent[netip.Addr, boot.MAC]
+	mu      sync.Mutex
+	macs    recent[netip.Addr, boot.MAC]
+	clients recent[boot.MAC, firmware]
 }
 
-func newSeen() *seen { return &seen{macs: newRecent[netip.Addr, boot.MAC](maxSeen)} }
+// A firmware is what program a machine starts with.
+type firmware struct {
+	kind boot.Kind
+	arch boot.Arch
+}
+
+func newSeen() *seen {
+	return &seen{macs: newRecent[netip.Addr, boot.MAC](maxSeen), clients: newRecent[boot.MAC, firmware](maxSeen)}
+}
+
+// meet remembers the firmware of a boot client.
+func (s *seen) meet(c boot.Client) {
+	if c.Kind == boot.KindIPXE {
+		return // the loader, or a ROM that needs none
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.clients.put(c.MAC, firmware{c.Kind, c.Arch})
+}
+
+// client is the machine as its firmware showed it.
+func (s *seen) client(m boot.MAC) (boot.Client, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f, ok := s.clients.get(m)
+	return boot.Client{MAC: m, Kind: f.kind, Arch: f.arch}, ok
+}
 
 func (s *seen) add(a netip.Addr, m boot.MAC) {
 	s.mu.Lock()
@@ -64,18 +91,51 @@ const (
 
 // A profiles chooses how UEFI firmware is told its file. Firmware that ignores the bypass bit (HP Gen9) never loads
 // anything and starts over; when it does so again and again, and no loader of ours was heard between, it is told in
-// the other way, which works everywhere but is a second slower.
+// the other way, which works everywhere but is a second slower. What a machine loads after that is remembered of all
+// its maker's cards.
 type profiles struct {
-	mu    sync.Mutex
-	tries recent[boot.MAC, tries]
+	mu     sync.Mutex
+	tries  recent[boot.MAC, tries]
+	makers recent[[3]byte, profile]
 }
+
+// maxMakers bounds what is remembered of blocks of addresses.
+const maxMakers = 512
 
 type tries struct {
 	n    int
 	last time.Time
+	told profile // last
 }
 
-func newProfiles() *profiles { return &profiles{tries: newRecent[boot.MAC, tries](maxSeen)} }
+func newProfiles() *profiles {
+	return &profiles{tries: newRecent[boot.MAC, tries](maxSeen), makers: newRecent[[3]byte, profile](maxMakers)}
+}
+
+// loaded takes a sighting: a loader that was read says that the way was right.
+func (f *profiles) loaded(m boot.MAC, x boot.Sighting, loader string) {
+	if x.What != "read" || x.Bytes == 0 || !sameFile(x.Name, loader) {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.right(m)
+}
+
+// right says that a machine found its file as it was told. The caller holds mu.
+func (f *profiles) right(m boot.MAC) {
+	t, _ := f.tries.get(m)
+	if t.n == 0 {
+		return
+	}
+	if was, _ := f.makers.get(maker(m)); was != t.told {
+		f.makers.put(maker(m), t.told)
+	}
+	f.tries.put(m, tries{})
+}
+
+// maker is the block of addresses that a card is of (its OUI).
+func maker(m boot.MAC) [3]byte { return [3]byte(m[:3]) }
 
 // of gives the profile; discover says that the client begins, and so counts a try.
 func (f *profiles) of(c boot.Client, discover bool, now time.Time) profile {
@@ -84,9 +144,7 @@ func (f *profiles) of(c boot.Client, discover bool, now time.Time) profile {
 	t, _ := f.tries.get(c.MAC)
 	switch {
 	case c.Kind == boot.KindIPXE:
-		if t.n > 0 {
-			f.tries.put(c.MAC, tries{}) // our loader runs: the way was right
-		}
+		f.right(c.MAC) // our loader runs
 		return byBypass
 	case c.Kind != boot.KindUEFI:
 		return byBypass
@@ -96,10 +154,20 @@ func (f *profiles) of(c boot.Client, discover bool, now time.Time) profile {
 	if discover {
 		t.n++
 		t.last = now
+	}
+	t.told, _ = f.makers.get(maker(c.MAC))
+	if t.n > patience {
+		t.told = otherProfile(t.told)
+	}
+	if discover {
 		f.tries.put(c.MAC, t)
 	}
-	if t.n > patience {
-		return byBinl
+	return t.told
+}
+
+func otherProfile(p profile) profile {
+	if p == byBinl {
+		return byBypass
 	}
-	return byBypass
+	return byBinl
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 )
 
 // Entries of option 43 for PXE clients (PXE 2.1 table 2-1).
@@ -50,7 +51,7 @@ type menuItem struct {
 	text string
 }
 
-// A prompt is shown for so many seconds; 0 takes the first item silently, 255 shows the menu for ever.
+// A prompt, as option 43 has it, is shown for so many seconds; 0 takes the first item silently, 255 shows the menu for ever.
 type prompt struct {
 	seconds byte
 	text    string
@@ -183,6 +184,15 @@ func bypass() vendor {
 // machine back to its firmware, where silence costs a minute for each boot entry.
 func diskMenu(us netip.Addr) vendor {
 	return menuOf(us, prompt{seconds: 0}, menuItem{itemDisk, "Local disk"}, menuItem{itemMuster, "Muster"})
+}
+
+// hotKeyMenu is the menu behind a prompt: its first item is what is booted when nobody presses the key.
+func hotKeyMenu(us netip.Addr, p Prompt, first loadKind) vendor {
+	items := []menuItem{{itemMuster, "Muster"}, {itemDisk, "Local disk"}}
+	if first == disk {
+		slices.Reverse(items)
+	}
+	return menuOf(us, prompt{p.Seconds, p.Text}, items...)
 }
 
 // menuOf is a menu of one server. The server is always listed: without it iPXE broadcasts its choice and UEFI fails.

@@ -164,6 +164,9 @@ func (d *doctor) judge(servers []storm.Server) {
 		}
 	}
 	switch {
+	case d.cfg.DHCP == "same-host":
+		d.sameHost(ours || len(boots) > 0)
+		return
 	case ours:
 		d.say(wellOK, "dhcp", "", "muster answers here as %s (mode %s)", d.addr, d.cfg.DHCP)
 	case d.cfg.DHCP == "off":
@@ -187,6 +190,15 @@ func (d *doctor) judge(servers []storm.Server) {
 	case len(boots) > 0:
 		d.say(wellOK, "dhcp: boot", "", "%s names the boot file", strings.Join(boots, ", "))
 	}
+}
+
+// sameHost is for the mode in which another server of this host has port 67 and must send boot clients to port 4011.
+func (d *doctor) sameHost(told bool) {
+	if told {
+		d.say(wellOK, "dhcp", "", "a DHCP server answers boot clients; muster waits for them on port 4011")
+		return
+	}
+	d.say(wellFail, "dhcp", "muster dhcp-config prints what it must be told", "no DHCP server answers boot clients here")
 }
 
 // absent tells of a part of the server that does not answer: a server that does not run has its ports free.

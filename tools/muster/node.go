@@ -160,6 +160,12 @@ func nodeTable(w io.Writer, n *broker.Node) {
 	row(w, "macs", orDash(strings.Join(n.Keys.MACs, " ")))
 	row(w, "uuid", orDash(n.Keys.UUID))
 	row(w, "serial", orDash(n.Keys.Serial))
+	if b := n.Boot; b.Arch != "" {
+		row(w, "boots by", orDash(b.Kind), b.Arch, b.NIC)
+	}
+	if b := n.Boot; len(b.Features) > 0 {
+		row(w, "ipxe", b.IPXE, strings.Join(b.Features, " "))
+	}
 	for _, t := range n.Tags {
 		row(w, "tag "+t.Name, t.Verdict, t.Cause)
 	}

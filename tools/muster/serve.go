@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -37,6 +38,8 @@ type serveConfig struct {
 	Pool         string `yaml:"pool"`
 	Router       string `yaml:"router"`
 	DNS          string `yaml:"dns"`
+	Networks     string `yaml:"networks"`
+	BootPrompt   string `yaml:"boot_prompt"`
 	HTTP         string `yaml:"http"`
 	HTTPS        string `yaml:"https"`
 	TLSCert      string `yaml:"tls_cert"`
@@ -57,8 +60,9 @@ func serveCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "serve", Short: "the server: DHCP, TFTP, HTTP and the API in one process",
 		Long: "serve answers machines that boot from the network, agents and operators. Flags win over the configuration file.\n\n" +
-			"--dhcp server  gives leases from --pool;  proxy  answers beside another DHCP server;  off  leaves DHCP to\n" +
-			"another server that was told this one's address.",
+			"--dhcp server  gives leases from --pool;  proxy  answers beside another DHCP server, and  same-host  beside one on\n" +
+			"this very host, which has port 67;  off  leaves DHCP to another server that was told this one's address: muster\n" +
+			"dhcp-config prints what to tell it.",
 		Example: "  muster serve --data /var/lib/muster --interface eth1 --dhcp proxy --ramdisk /var/lib/muster/ramdisk\n" +
 			"  muster serve --config /etc/muster.yaml",
 		Args: exactly(0, "flags only"),
@@ -79,10 +83,12 @@ func serveFlags(c *cobra.Command, cfg *serveConfig, file *string) {
 	f.StringVar(file, "config", "", "configuration file (YAML): the names of these flags with _ for -")
 	f.StringVar(&cfg.Data, "data", "/var/lib/muster", "directory of the database, keys and images")
 	f.StringVar(&cfg.Interface, "interface", "", "network interface of the machines to boot")
-	f.StringVar(&cfg.DHCP, "dhcp", "off", "off, proxy or server")
+	f.StringVar(&cfg.DHCP, "dhcp", "off", "off, proxy, same-host or server")
 	f.StringVar(&cfg.Pool, "pool", "", "addresses to lease, FIRST-LAST (dhcp server)")
 	f.StringVar(&cfg.Router, "router", "", "default gateway to lease (dhcp server)")
 	f.StringVar(&cfg.DNS, "dns", "", "name servers to lease, by comma (dhcp server)")
+	f.StringVar(&cfg.Networks, "networks", "", "YAML file of networks behind relays, reservations and more options to lease (dhcp server)")
+	f.StringVar(&cfg.BootPrompt, "boot-prompt", "", "what firmware shows before it boots, with a menu at F8: SECONDS TEXT, e.g. \"5 Press F8 for menu\"")
 	f.StringVar(&cfg.HTTP, "http", ":8080", "address of HTTP, for boot loaders")
 	f.StringVar(&cfg.HTTPS, "https", ":8443", "address of HTTPS, for agents and operators; off for none")
 	f.StringVar(&cfg.TLSCert, "tls-cert", "", "PEM chain of your own for HTTPS: server first, the CA that machines trust last (default: an own CA in DATA/tls)")
@@ -268,8 +274,16 @@ func (s *server) openBoot(context.Context) (err error) {
 		s.log.Warn("boot loaders", "err", err)
 	}
 	s.boot, err = boot.New(boot.Config{BaseURL: s.url, Source: s.broker, Files: s.files, Loaders: loaders,
-		Client: s.client, Observe: s.broker.Observe, Log: s.log})
+		Client: s.client, Observe: s.saw, Log: s.log})
 	return err
+}
+
+// saw takes what TFTP and HTTP saw: DHCP breaks loops by it.
+func (s *server) saw(x boot.Sighting) {
+	s.broker.Observe(x)
+	if s.dhcp != nil {
+		s.dhcp.Saw(x)
+	}
 }
 
 // client says whose an address is, as far as DHCP was seen.
@@ -290,7 +304,7 @@ func (s *server) openNet(context.Context) error {
 		if err != nil {
 			return fmt.Errorf("listen for TFTP on %s: %w (another TFTP server? --tftp off)", s.cfg.TFTP, err)
 		}
-		s.tftp = tftp.New(tftp.Config{Resolve: s.boot.Resolve, Client: s.client, Observe: s.broker.Observe, Log: s.log})
+		s.tftp = tftp.New(tftp.Config{Resolve: s.boot.Resolve, Client: s.client, Observe: s.saw, Log: s.log})
 	}
 	if s.cfg.DHCP == "off" {
 		return nil
@@ -304,34 +318,57 @@ func (s *server) openNet(context.Context) error {
 
 func (s *server) dhcpConfig() (dhcp.Config, error) {
 	d := dhcp.Config{Interface: s.cfg.Interface, Mode: dhcp.Mode(s.cfg.DHCP), Addr: s.addr, Source: s.broker,
-		Loader: s.boot.Loader, Script: s.boot.ScriptURL, Observe: s.broker.Observe, Log: s.log,
+		Loader: s.boot.Loader, Script: s.boot.ScriptURL, Known: s.broker.Known, Observe: s.broker.Observe, Log: s.log,
 		LeaseFile: filepath.Join(s.cfg.Data, "leases")}
+	var err error
 	switch {
-	case s.cfg.DHCP != "proxy" && s.cfg.DHCP != "server":
-		return d, usageError{fmt.Errorf("--dhcp %q: want off, proxy or server", s.cfg.DHCP)}
+	case !slices.Contains([]dhcp.Mode{dhcp.ModeProxy, dhcp.ModeSameHost, dhcp.ModeServer}, d.Mode):
+		return d, usageError{fmt.Errorf("--dhcp %q: want off, proxy, same-host or server", s.cfg.DHCP)}
 	case s.cfg.Interface == "":
 		return d, usageError{errors.New("--dhcp needs --interface")}
-	case s.cfg.DHCP == "proxy":
+	}
+	if s.cfg.BootPrompt != "" {
+		if d.HotKey, err = parsePrompt(s.cfg.BootPrompt); err != nil {
+			return d, usageError{fmt.Errorf("--boot-prompt: %w", err)}
+		}
+	}
+	if s.cfg.Networks != "" {
+		if err := readNetworks(s.cfg.Networks, &d); err != nil {
+			return d, err
+		}
+	}
+	if d.Mode != dhcp.ModeServer {
 		return d, nil
 	}
-	first, last, ok := strings.Cut(s.cfg.Pool, "-")
-	var errs [3]error
-	d.PoolFirst, errs[0] = netip.ParseAddr(strings.TrimSpace(first))
-	d.PoolLast, errs[1] = netip.ParseAddr(strings.TrimSpace(last))
-	if s.cfg.Router != "" {
-		d.Router, errs[2] = netip.ParseAddr(s.cfg.Router)
+	return d, s.ownNetwork(&d.Network)
+}
+
+// ownNetwork fills what the flags say of the interface's network; the file may have said it.
+func (s *server) ownNetwork(n *dhcp.Network) error {
+	if s.cfg.Pool == "" && len(n.Ranges) == 0 {
+		return usageError{errors.New("--dhcp server needs --pool FIRST-LAST")}
 	}
-	if err := errors.Join(errs[:]...); !ok || err != nil {
-		return d, usageError{fmt.Errorf("--dhcp server needs --pool FIRST-LAST with two addresses, and --router an address: %q %q", s.cfg.Pool, s.cfg.Router)}
+	for _, p := range strings.FieldsFunc(s.cfg.Pool, func(r rune) bool { return r == ',' }) {
+		r, err := parsePool(p)
+		if err != nil {
+			return usageError{fmt.Errorf("--pool: %w", err)}
+		}
+		n.Ranges = append(n.Ranges, r)
+	}
+	if s.cfg.Router != "" {
+		var err error
+		if n.Router, err = netip.ParseAddr(s.cfg.Router); err != nil {
+			return usageError{fmt.Errorf("--router: %w", err)}
+		}
 	}
 	for _, a := range strings.FieldsFunc(s.cfg.DNS, func(r rune) bool { return r == ',' || r == ' ' }) {
 		ns, err := netip.ParseAddr(a)
 		if err != nil {
-			return d, usageError{fmt.Errorf("--dns: %w", err)}
+			return usageError{fmt.Errorf("--dns: %w", err)}
 		}
-		d.DNS = append(d.DNS, ns)
+		n.DNS = append(n.DNS, ns)
 	}
-	return d, nil
+	return nil
 }
 
 func (s *server) socketPath() string { return filepath.Join(s.cfg.Data, "muster.sock") }

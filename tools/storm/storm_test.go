@@ -111,7 +111,7 @@ func newRack(t *testing.T, uefi string, edit func(*dhcp.Config)) *rack {
 	}
 	files := tftp.New(tftp.Config{Resolve: b.Resolve})
 	serve(t, func(ctx context.Context) error { return files.Serve(ctx, udp) })
-	cfg := dhcp.Config{Interface: iface, Mode: dhcp.ModeServer, PoolFirst: netip.MustParseAddr("192.0.2.80"), PoolLast: netip.MustParseAddr("192.0.2.99"),
+	cfg := dhcp.Config{Interface: iface, Mode: dhcp.ModeServer, Network: dhcp.Network{Ranges: []dhcp.Range{{First: netip.MustParseAddr("192.0.2.80"), Last: netip.MustParseAddr("192.0.2.180")}}}, NoProbe: true,
 		Source: r, Loader: b.Loader, Script: b.ScriptURL}
 	if edit != nil {
 		edit(&cfg)
@@ -168,13 +168,18 @@ var (
 
 var mac = boot.MAC{0x52, 0x54, 0, 0x12, 0x34, 0x56}
 
+var machines byte
+
 func machine(t *testing.T, profile string) Machine {
 	t.Helper()
 	p, ok := ProfileNamed(profile)
 	if !ok {
 		t.Fatalf("no profile %q", profile)
 	}
-	return Machine{MAC: mac, UUID: boot.UUID{1, 2, 3, 4}, Profile: p, Disk: true, Lease: true}
+	machines++ // each is another: a server hears one MAC only so often
+	m := Machine{MAC: mac, UUID: boot.UUID{1, 2, 3, machines}, Profile: p, Disk: true, Lease: true}
+	m.MAC[5] = machines
+	return m
 }
 
 func TestEveryProfileReachesItsStep(t *testing.T) {
@@ -184,8 +189,8 @@ func TestEveryProfileReachesItsStep(t *testing.T) {
 		loader   string // that loads the kernel
 		requests []string
 	}{
-		{"bios", "ipxe", []string{"undionly.kpxe tsize=0", "GET http://192.0.2.10:8080/boot/ipxe?mac=52:54:00:12:34:56"}},
-		{"bios-ipxe", "ipxe", []string{"GET http://192.0.2.10:8080/boot/ipxe?mac=52:54:00:12:34:56"}},
+		{"bios", "ipxe", []string{"undionly.kpxe tsize=0", "GET http://192.0.2.10:8080/boot/ipxe?mac=52:54:00:12:34:"}},
+		{"bios-ipxe", "ipxe", []string{"GET http://192.0.2.10:8080/boot/ipxe?mac=52:54:00:12:34:"}},
 		{"uefi", "ipxe", []string{"snponly.efi tsize=0", "snponly.efi blksize=1468 windowsize=4", "platform=efi"}},
 		{"uefi-hp", "ipxe", []string{"REQUEST to 192.0.2.10:4011", "snponly.efi"}},
 		{"uefi-ebc", "ipxe", []string{"snponly.efi"}},
@@ -193,11 +198,12 @@ func TestEveryProfileReachesItsStep(t *testing.T) {
 	} {
 		t.Run(row.profile, func(t *testing.T) {
 			r.set(ramdisk)
-			got := machine(t, row.profile).Boot(context.Background(), r.wire)
+			m := machine(t, row.profile)
+			got := m.Boot(context.Background(), r.wire)
 			if got.End != EndKernel || got.Loader != row.loader || !strings.HasSuffix(got.Kernel, "/boot/f/ramdisk/vmlinuz") || len(got.Initrds) != 1 {
 				t.Fatalf("got %s", dump(got))
 			}
-			if want := []string{"BOOTIF=01-52-54-00-12-34-56", `muster.x="a b"`, "muster.server=http://192.0.2.10:8080"}; !containsAll(got.Args, want) {
+			if want := []string{"BOOTIF=01-" + m.MAC.Dashes(), `muster.x="a b"`, "muster.server=http://192.0.2.10:8080"}; !containsAll(got.Args, want) {
 				t.Errorf("arguments %q lack one of %q", got.Args, want)
 			}
 			var asked []string
