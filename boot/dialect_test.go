@@ -52,7 +52,7 @@ var steps = []struct {
 }
 
 func TestRenderGoldens(t *testing.T) {
-	for d, ext := range map[Dialect]string{IPXE: ".ipxe", GRUB: ".cfg"} {
+	for d, ext := range map[Dialect]string{IPXE: ".ipxe", GRUB: ".cfg", PXELINUX: ".pxe"} {
 		for _, tt := range steps {
 			t.Run(string(d)+" "+tt.name, func(t *testing.T) {
 				got, err := Render(d, testBase, tt.client, tt.step)
@@ -64,7 +64,7 @@ func TestRenderGoldens(t *testing.T) {
 		}
 	}
 	golden(t, "testdata/autoexec.ipxe", autoexec(testBase))
-	golden(t, "testdata/stub.cfg", grubStub)
+	golden(t, "testdata/stub.cfg", grubStub("${net_default_mac}"))
 }
 
 func golden(t *testing.T, file, got string) {
@@ -133,7 +133,7 @@ func TestRenderRefuses(t *testing.T) {
 		}), "with the boot loader's words"},
 		{"arguments of 5,000 bytes (P2)", with(func(s *Step) { s.Args[1].Value = strings.Repeat("x", 5000) }), "the kernel reads 2047"},
 	} {
-		for _, d := range []Dialect{IPXE, GRUB} {
+		for _, d := range []Dialect{IPXE, GRUB, PXELINUX} {
 			t.Run(string(d)+" "+tt.name, func(t *testing.T) {
 				got, err := Render(d, testBase, onBIOS, tt.step)
 				if err == nil || !strings.Contains(err.Error(), tt.says) {
