@@ -40,12 +40,16 @@ type Config struct {
 	Loaders Loaders
 	Client  func(netip.Addr) Client // who has that address; if nil, nobody is known by address
 	Observe func(Sighting)          // every request; if nil, none
+	Now     func() time.Time        // if nil, time.Now
 	Log     *slog.Logger            // if nil, slog.Default
 }
 
 // Server gives loaders their files and scripts. It is the http.Handler for the paths that it Handles, and
 // its Resolve serves TFTP.
-type Server struct{ cfg Config }
+type Server struct {
+	cfg   Config
+	tries tries
+}
 
 // New checks the configuration.
 func New(cfg Config) (*Server, error) {
@@ -67,7 +71,10 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	return &Server{cfg: cfg}, nil
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	return &Server{cfg: cfg, tries: tries{now: cfg.Now}}, nil
 }
 
 // Handles says whether an HTTP path belongs to the boot server.
@@ -81,6 +88,7 @@ var roots = []string{"boot/", "grub/", "grub2/", "muster/grub/", "debian-install
 
 // ScriptURL is what iPXE is told to load: the identity is the packet's own, so that no bootstrap script is needed.
 func (s *Server) ScriptURL(c Client) string {
+	s.tries.runs(c.MAC)
 	q := url.Values{"mac": {c.MAC.String()}}
 	if !c.UUID.IsZero() {
 		q.Set("uuid", c.UUID.String())
@@ -93,7 +101,7 @@ func (s *Server) ScriptURL(c Client) string {
 
 // Loader names the first program a firmware client is given: a TFTP name, or a URL for UEFI HTTP boot.
 func (s *Server) Loader(c Client) (string, bool) {
-	name, ok := s.cfg.Loaders.Name(c)
+	name, ok := s.cfg.Loaders.Name(c, s.tries.offer(c.MAC))
 	if ok && c.Kind == KindUEFIHTTP {
 		name = s.cfg.BaseURL + "/boot/" + name
 	}
@@ -107,7 +115,9 @@ func (s *Server) Resolve(ctx context.Context, name string, c Client) (File, erro
 	case q.dialect == "" && strings.HasPrefix(q.name, "boot/f/"):
 		return s.open(strings.TrimPrefix(q.name, "boot/f/"))
 	case q.dialect == "":
-		return s.cfg.Loaders.Open(strings.TrimPrefix(q.name, "boot/"))
+		name := strings.TrimPrefix(q.name, "boot/")
+		s.fetched(c, name)
+		return s.cfg.Loaders.Open(name)
 	case q.dialect == GRUB && q.key == "":
 		return rendered(grubStub("${net_default_mac}")), nil
 	}
@@ -138,6 +148,7 @@ func (s *Server) named(ctx context.Context, q request, c Client) (File, error) {
 }
 
 func (s *Server) script(ctx context.Context, c Client, d Dialect, choice string) (File, error) {
+	s.tries.started(c.MAC, d)
 	step, err := s.cfg.Source.Next(ctx, c)
 	if err != nil {
 		return File{}, fmt.Errorf("decide for %s: %w", c.nameKey(), err)
@@ -236,7 +247,7 @@ func (s *Server) miss(w http.ResponseWriter, c Client, name string, err error) {
 }
 
 func (s *Server) see(c Client, what, name string, size int64) {
-	s.cfg.Observe(Sighting{Time: time.Now(), Client: c, Proto: "http", What: what, Name: Printable(name), Bytes: size})
+	s.cfg.Observe(Sighting{Time: s.cfg.Now(), Client: c, Proto: "http", What: what, Name: Printable(name), Bytes: size})
 }
 
 func contentType(name, what string) string {
