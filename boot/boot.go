@@ -98,6 +98,8 @@ type StepKind string
 const (
 	StepRamdisk StepKind = "ramdisk" // the discovery ramdisk
 	StepKernel  StepKind = "kernel"  // an installer's kernel
+	StepChain   StepKind = "chain"   // another loader or script
+	StepMenu    StepKind = "menu"    // whatever is chosen at the machine
 	StepLocal   StepKind = "local"   // the machine's own disk
 	StepWait    StepKind = "wait"    // ask again after a while
 	StepRefuse  StepKind = "refuse"  // say why and give the machine back to its firmware
@@ -109,7 +111,9 @@ type Step struct {
 	Kernel  string        // ramdisk, kernel: name below the server's file names, e.g. "ramdisk/vmlinuz"
 	Initrds []string      // ramdisk, kernel: names, in the order in memory
 	Args    kargs.Line    // ramdisk, kernel: command line, without initrd= and BOOTIF=
-	After   time.Duration // wait: how long
+	Chain   string        // chain: a loader by its served name, or the URL of a loader or script
+	Menu    *Menu         // menu
+	After   time.Duration // wait: how long at first
 	Text    string        // wait, refuse: what the screen says
 	Because string        // one line: why this step
 }

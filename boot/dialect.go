@@ -34,7 +34,16 @@ func Render(d Dialect, base string, c Client, s Step) (string, error) {
 	if !ok {
 		return "", fmt.Errorf("dialect %q: want ipxe, grub or pxelinux", d)
 	}
-	if s.Kind == StepRamdisk || s.Kind == StepKernel {
+	switch s.Kind {
+	case StepChain:
+		if err := checkChain(s.Chain); err != nil {
+			return "", err
+		}
+	case StepMenu:
+		if err := s.Menu.check(); err != nil {
+			return "", err
+		}
+	case StepRamdisk, StepKernel:
 		for _, name := range append([]string{s.Kernel}, s.Initrds...) {
 			if !safeName.MatchString(name) {
 				return "", fmt.Errorf("file name %q: want letters, digits and ._/- only", name)

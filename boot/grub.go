@@ -28,6 +28,12 @@ func renderGRUB(_ string, c Client, s Step) (string, error) {
 	switch s.Kind {
 	case StepRamdisk, StepKernel:
 		return grubKernel(b, c, s)
+	case StepChain:
+		if err := grubChain(b, c, s.Chain); err != nil {
+			return "", err
+		}
+	case StepMenu:
+		grubMenu(b, c, s.Menu)
 	case StepLocal:
 		grubLocal(b, c)
 	case StepWait:

@@ -177,6 +177,12 @@ var spots = []struct {
 	{"because", func(v string) Step { s := installer(); s.Because = v; return s }},
 	{"because of local", func(v string) Step { return Step{Kind: StepLocal, Because: v} }},
 	{"wait text", func(v string) Step { return Step{Kind: StepWait, After: time.Second, Text: v, Because: v} }},
+	{"chain", func(v string) Step { return Step{Kind: StepChain, Chain: v, Because: v} }},
+	{"chain path", func(v string) Step { return Step{Kind: StepChain, Chain: "tftp://h/" + v} }},
+	{"menu title", func(v string) Step { s := choices(false); s.Menu.Title = v; return s }},
+	{"menu text", func(v string) Step { s := choices(true); s.Menu.Entries[1].Text = v; return s }},
+	{"menu label", func(v string) Step { s := choices(true); s.Menu.Entries[1].Label = v; return s }},
+	{"menu key", func(v string) Step { s := choices(true); s.Menu.Entries[1].Key = v; return s }},
 	{"refuse text", func(v string) Step { return Step{Kind: StepRefuse, Text: v, Because: v} }},
 }
 
@@ -242,8 +248,11 @@ func sameIPXE(want, got [][]string, s Step) error {
 		return fmt.Errorf("verbs %q; want %q", g, w)
 	}
 	for i := range got {
-		if len(got[i]) > 0 && got[i][0] != "echo" && len(got[i]) != len(want[i]) {
+		if len(got[i]) > 0 && !slices.Contains([]string{"echo", "menu", "item"}, got[i][0]) && len(got[i]) != len(want[i]) {
 			return fmt.Errorf("%q has %d words; want %d", got[i], len(got[i]), len(want[i]))
+		}
+		if len(got[i]) > 1 && strings.HasPrefix(got[i][1], "-") != strings.HasPrefix(want[i][1], "-") {
+			return fmt.Errorf("%q has another option than %q", got[i], want[i])
 		}
 		if len(got[i]) > 4 && got[i][0] == "kernel" {
 			return readBack(strings.Join(got[i][4:], " "), "initrd=initrd0 initrd=initrd1 BOOTIF=01-52-54-00-12-34-56", s.Args)
@@ -253,11 +262,13 @@ func sameIPXE(want, got [][]string, s Step) error {
 }
 
 func sameGRUB(want, got string, s Step) error {
-	wants, err := grubCommands(strings.ReplaceAll(want, "; then", " then"))
+	// The words of blocks are commands of their own: "if ...; then" and "menuentry ... {".
+	blocks := strings.NewReplacer("; then", " then", " {\n", "\nbegin\n", "\n}", "\nend")
+	wants, err := grubCommands(blocks.Replace(want))
 	if err != nil {
 		return err
 	}
-	gots, err := grubCommands(strings.ReplaceAll(got, "; then", " then"))
+	gots, err := grubCommands(blocks.Replace(got))
 	if err != nil {
 		return err
 	}

@@ -16,6 +16,10 @@ func renderIPXE(base string, c Client, s Step) (string, error) {
 	switch s.Kind {
 	case StepRamdisk, StepKernel:
 		return ipxeKernel(b, base, c, s)
+	case StepChain:
+		ipxeChain(b, base, c, s.Chain)
+	case StepMenu:
+		ipxeMenu(b, base, c, s.Menu)
 	case StepLocal:
 		ipxeLocal(b, c)
 	case StepWait:

@@ -121,23 +121,41 @@ var archWords = map[string]Arch{"bios": ArchBIOS, "ia32": ArchIA32, "x64": ArchX
 // Name picks the loader for a firmware client; false when there is none for it. unstarted says that the machine has
 // loaded the one of the configuration before and did not start it: Secure Boot refuses what is not signed.
 func (l Loaders) Name(c Client, unstarted bool) (string, bool) {
-	var machine Machine
-	if l.Machine != nil {
-		machine = l.Machine(c)
-	}
-	arch, choice := c.Arch.program(), l.UEFI
-	for _, r := range l.For {
-		if r.matches(c, machine) {
-			return l.file(r.Loader, arch)
-		}
-	}
+	choice, machine := l.row(c)
+	arch := c.Arch.program()
 	switch {
+	case choice != "":
 	case arch == ArchBIOS:
 		choice = l.BIOS
 	case unstarted, machine.SecureBoot:
 		choice = "shim"
+	default:
+		choice = l.UEFI
 	}
 	return l.file(choice, arch)
+}
+
+// instead is the loader of a machine whose ROM is an iPXE, but whose row names a program that is none. Other rows are
+// answered with the script: an iPXE would come back as it went (D10).
+func (l Loaders) instead(c Client) (string, bool) {
+	choice, _ := l.row(c)
+	if !slices.Contains([]string{"pxelinux", "lpxelinux", "grub", "shim"}, choice) {
+		return "", false
+	}
+	return l.file(choice, c.Arch.program())
+}
+
+// row is the loader that the operator's rows name for the machine, empty when none does, and what the machine is.
+func (l Loaders) row(c Client) (choice string, m Machine) {
+	if l.Machine != nil {
+		m = l.Machine(c)
+	}
+	for _, r := range l.For {
+		if r.matches(c, m) {
+			return r.Loader, m
+		}
+	}
+	return "", m
 }
 
 // file is the file of a choice that is there, or the next of the architecture. Without a choice it is the first.

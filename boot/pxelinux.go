@@ -15,6 +15,12 @@ func renderPXELINUX(_ string, c Client, s Step) (string, error) {
 	switch s.Kind {
 	case StepRamdisk, StepKernel:
 		return pxelinuxKernel(b, c, s)
+	case StepChain:
+		if err := pxelinuxChain(b, s.Chain); err != nil {
+			return "", err
+		}
+	case StepMenu:
+		pxelinuxMenu(b, c, s.Menu)
 	case StepLocal:
 		// 0 lets the PXE ROM go on to the next boot device.
 		pxelinuxLabel(b, "LOCALBOOT 0")

@@ -153,6 +153,12 @@ func (s *Server) script(ctx context.Context, c Client, d Dialect, choice string)
 	if err != nil {
 		return File{}, fmt.Errorf("decide for %s: %w", c.nameKey(), err)
 	}
+	if choice != "" {
+		step = step.choose(choice)
+	}
+	if name, ok := s.cfg.Loaders.instead(c); ok && d == IPXE {
+		step = Step{Kind: StepChain, Chain: name, Because: "this machine's loader is " + name}
+	}
 	text, err := Render(d, s.cfg.BaseURL, c, step)
 	if err != nil {
 		// A machine that gets nothing sits at a prompt; it is told why instead.
@@ -214,7 +220,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
-		file, err = s.script(r.Context(), c, IPXE, "")
+		file, err = s.script(r.Context(), c, IPXE, r.URL.Query().Get("choice"))
 	} else {
 		file, err = s.Resolve(r.Context(), name, c)
 	}
