@@ -8,11 +8,11 @@ VERSION  ?= 0.1.0
 # What Debian has and a fresh machine lacks: emulation, firmware, loaders, and the tools that make a disk image.
 PACKAGES = qemu-system-x86 seabios ipxe-qemu ovmf iproute2 ipxe shim-signed grub-efi-amd64-signed grub-pc-bin \
 	grub-common mmdebstrap gdisk e2fsprogs mtools xz-utils dnsmasq-base \
-	fdisk dosfstools xfsprogs btrfs-progs swtpm lldpd
+	fdisk dosfstools xfsprogs btrfs-progs swtpm lldpd pxelinux syslinux-common
 
 export CGO_ENABLED = 0
 
-.PHONY: all build run deps test test-short test-lab bench-facts bench-ramdisk race fuzz lint clean
+.PHONY: all build run deps test test-short test-lab test-boot bench-facts bench-ramdisk race fuzz lint clean
 
 all: build
 
@@ -53,6 +53,11 @@ RUN ?= .
 test-lab: deps build
 	bin/muster lab build --cache $(CACHE)
 	MUSTER_LAB=1 MUSTER_CACHE=$(abspath $(CACHE)) $(GO) test -count=1 -timeout 60m -run '$(RUN)' -v ./tools/lab
+
+# Every way to the agent: firmware, DHCP mode and first loader, as a table with times (as root).
+test-boot: deps build
+	bin/muster lab build --cache $(CACHE)
+	MUSTER_LAB=1 MUSTER_BOOT=1 MUSTER_CACHE=$(abspath $(CACHE)) $(GO) test -count=1 -timeout 60m -run BootMatrix -v ./tools/lab
 
 # What each inventory tool of the field finds of a planted machine, and how long it takes, beside muster-agent facts.
 bench-facts: deps build

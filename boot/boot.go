@@ -1,6 +1,6 @@
 // Package boot answers machines that start from a network. It turns what a boot protocol shows of a machine (Client)
-// into what that machine boots next (Step, asked of a Source) and says it in the machine's own dialect: iPXE or GRUB
-// today. It knows no node, tag or policy; a Source does.
+// into what that machine boots next (Step, asked of a Source) and says it in the machine's own dialect: iPXE, GRUB
+// or pxelinux. It knows no node, tag or policy; a Source does.
 //
 // Everything served goes through one resolver, so that TFTP and HTTP give the same bytes for the same name.
 package boot
@@ -17,11 +17,12 @@ import (
 
 // A Source decides what a machine boots next. Boot protocols keep no state: Next is called by the ROM, by iPXE and
 // again for the script, and must give the same Step until the node checks in. Next blocks on nothing but its store.
+// A pxelinux or GRUB without a MAC showed only a UUID: it is looked up and never made known, ErrNotFound when nobody is it.
 type Source interface {
 	Next(ctx context.Context, c Client) (Step, error)
 }
 
-// A Client is a machine as a boot protocol shows it. Only MAC is always there.
+// A Client is a machine as a boot protocol shows it. MAC is there, or else UUID.
 type Client struct {
 	MAC      MAC
 	UUID     UUID // logical byte order; zero when not shown
@@ -33,6 +34,7 @@ type Client struct {
 	Features []string   // of DHCP option 175, e.g. "http", "bzimage"
 	NIC      string     // of the same: vvvv:dddd of the PCI card it boots by
 	Version  string     // of the same: what iPXE calls itself; distributions' builds do not say much
+	Try      int        // how often the machine has waited and asked again, in this boot
 }
 
 // Kind is what program of the machine speaks.
@@ -46,6 +48,7 @@ const (
 	KindUEFIHTTP Kind = "uefi-http" // HTTP boot in UEFI firmware
 	KindIPXE     Kind = "ipxe"
 	KindGRUB     Kind = "grub"
+	KindPXELINUX Kind = "pxelinux"
 	KindRPi      Kind = "rpi"
 	KindUBoot    Kind = "uboot"
 	KindOther    Kind = "other"
@@ -97,6 +100,8 @@ type StepKind string
 const (
 	StepRamdisk StepKind = "ramdisk" // the discovery ramdisk
 	StepKernel  StepKind = "kernel"  // an installer's kernel
+	StepChain   StepKind = "chain"   // another loader or script
+	StepMenu    StepKind = "menu"    // whatever is chosen at the machine
 	StepLocal   StepKind = "local"   // the machine's own disk
 	StepWait    StepKind = "wait"    // ask again after a while
 	StepRefuse  StepKind = "refuse"  // say why and give the machine back to its firmware
@@ -108,7 +113,9 @@ type Step struct {
 	Kernel  string        // ramdisk, kernel: name below the server's file names, e.g. "ramdisk/vmlinuz"
 	Initrds []string      // ramdisk, kernel: names, in the order in memory
 	Args    kargs.Line    // ramdisk, kernel: command line, without initrd= and BOOTIF=
-	After   time.Duration // wait: how long
+	Chain   string        // chain: a loader by its served name, or the URL of a loader or script
+	Menu    *Menu         // menu
+	After   time.Duration // wait: how long at first
 	Text    string        // wait, refuse: what the screen says
 	Because string        // one line: why this step
 }

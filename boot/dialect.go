@@ -13,13 +13,18 @@ type Dialect string
 
 // The dialects. Each is one file and one row of renderers.
 const (
-	IPXE Dialect = "ipxe"
-	GRUB Dialect = "grub"
+	IPXE     Dialect = "ipxe"
+	GRUB     Dialect = "grub"
+	PXELINUX Dialect = "pxelinux"
 )
 
+// kinds are the programs that speak them.
+var kinds = map[Dialect]Kind{IPXE: KindIPXE, GRUB: KindGRUB, PXELINUX: KindPXELINUX}
+
 var renderers = map[Dialect]func(base string, c Client, s Step) (string, error){
-	IPXE: renderIPXE,
-	GRUB: renderGRUB,
+	IPXE:     renderIPXE,
+	GRUB:     renderGRUB,
+	PXELINUX: renderPXELINUX,
 }
 
 // Render says a step in a dialect. base is the broker's URL as the machine reaches it. A value that could add or end
@@ -27,13 +32,25 @@ var renderers = map[Dialect]func(base string, c Client, s Step) (string, error){
 func Render(d Dialect, base string, c Client, s Step) (string, error) {
 	r, ok := renderers[d]
 	if !ok {
-		return "", fmt.Errorf("dialect %q: want ipxe or grub", d)
+		return "", fmt.Errorf("dialect %q: want ipxe, grub or pxelinux", d)
 	}
-	if s.Kind == StepRamdisk || s.Kind == StepKernel {
+	switch s.Kind {
+	case StepChain:
+		if err := checkChain(s.Chain); err != nil {
+			return "", err
+		}
+	case StepMenu:
+		if err := s.Menu.check(); err != nil {
+			return "", err
+		}
+	case StepRamdisk, StepKernel:
 		for _, name := range append([]string{s.Kernel}, s.Initrds...) {
 			if !safeName.MatchString(name) {
 				return "", fmt.Errorf("file name %q: want letters, digits and ._/- only", name)
 			}
+		}
+		if err := checkArgs(s.Args); err != nil {
+			return "", err
 		}
 	}
 	return r(base, c, s)
@@ -43,6 +60,18 @@ func Render(d Dialect, base string, c Client, s Step) (string, error) {
 func checkLine(line string) error {
 	if len(line) > kargs.MaxLine {
 		return fmt.Errorf("kernel command line has %d bytes with the boot loader's words; the kernel reads %d", len(line), kargs.MaxLine)
+	}
+	return nil
+}
+
+// checkArgs refuses the arguments that boot loaders write themselves: pxelinux and iPXE read initrd= back from the line
+// and load what it names.
+func checkArgs(args kargs.Line) error {
+	for _, a := range args {
+		switch strings.ToLower(a.Key) {
+		case "initrd", "bootif", "boot_image":
+			return fmt.Errorf("kernel argument %s: boot loaders write it themselves", a.Key)
+		}
 	}
 	return nil
 }

@@ -49,13 +49,37 @@ var steps = []struct {
 	{"wait-efi", onUEFI, Step{Kind: StepWait, Text: "waiting", Because: "no policy has taken it yet"}},
 	{"refuse-bios", onBIOS, Step{Kind: StepRefuse, Text: "held: it's been started 3 times", Because: "on hold"}},
 	{"refuse-efi", onUEFI, Step{Kind: StepRefuse, Because: "on hold"}},
+	{"chain-bios", onBIOS, Step{Kind: StepChain, Chain: "pxelinux.0", Because: "this machine's loader is pxelinux.0"}},
+	{"chain-efi", onUEFI, Step{Kind: StepChain, Chain: "http://192.0.2.7/x/y.efi", Because: "another site's"}},
+	{"menu", onUEFI, choices(false)},
+	{"menu-hidden", onBIOS, choices(true)},
+}
+
+func choices(hidden bool) Step {
+	return Step{Kind: StepMenu, Because: "asked by the operator", Menu: &Menu{Title: "node1", Hidden: hidden, Timeout: 5 * time.Second, Entries: []Entry{
+		{"local", "l", "Boot from the local disk", Step{Kind: StepLocal}},
+		{"ramdisk", "", "Discovery ramdisk", discovery()},
+		{"memtest", "m", "Memory test", Step{Kind: StepChain, Chain: "memtest.0"}},
+	}}}
+}
+
+// elsewhere are the steps that a dialect has no words for.
+var elsewhere = map[string]string{
+	"grub chain-bios":    "GRUB on BIOS starts no program",
+	"pxelinux chain-efi": "pxelinux runs on BIOS",
 }
 
 func TestRenderGoldens(t *testing.T) {
-	for d, ext := range map[Dialect]string{IPXE: ".ipxe", GRUB: ".cfg"} {
+	for d, ext := range map[Dialect]string{IPXE: ".ipxe", GRUB: ".cfg", PXELINUX: ".pxe"} {
 		for _, tt := range steps {
 			t.Run(string(d)+" "+tt.name, func(t *testing.T) {
 				got, err := Render(d, testBase, tt.client, tt.step)
+				if says, none := elsewhere[string(d)+" "+tt.name]; none {
+					if err == nil || !strings.Contains(err.Error(), says) {
+						t.Errorf("Render = %q, %v; want an error with %s", got, err, says)
+					}
+					return
+				}
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -64,7 +88,7 @@ func TestRenderGoldens(t *testing.T) {
 		}
 	}
 	golden(t, "testdata/autoexec.ipxe", autoexec(testBase))
-	golden(t, "testdata/stub.cfg", grubStub)
+	golden(t, "testdata/stub.cfg", grubStub("${net_default_mac}"))
 }
 
 func golden(t *testing.T, file, got string) {
@@ -114,6 +138,11 @@ func TestRenderRefuses(t *testing.T) {
 		change(&s)
 		return s
 	}
+	entry := func(change func(*Entry)) Step {
+		s := choices(false)
+		change(&s.Menu.Entries[0])
+		return s
+	}
 	for _, tt := range []struct {
 		name string
 		step Step
@@ -131,9 +160,23 @@ func TestRenderRefuses(t *testing.T) {
 		{"arguments that fit alone, but not beside the loader's own (P2)", with(func(s *Step) {
 			s.Args = kargs.Line{kargs.Set("k", strings.Repeat("x", kargs.MaxLine-10))}
 		}), "with the boot loader's words"},
+		{"an argument that loaders write", with(func(s *Step) { s.Args[1] = kargs.Set("initrd", "x") }), "boot loaders write it themselves"},
+		{"a chain to nowhere", Step{Kind: StepChain}, `chain to ""`},
+		{"a chain with a command", Step{Kind: StepChain, Chain: "http://h/x || reboot"}, "chain to"},
+		{"a chain that expands", Step{Kind: StepChain, Chain: "tftp://h/${x}"}, "chain to"},
+		{"a chain by another scheme", Step{Kind: StepChain, Chain: "file:///x"}, "chain to"},
+		{"a menu of nothing", Step{Kind: StepMenu, Menu: &Menu{}}, "1 to 20 entries"},
+		{"a menu without a menu", Step{Kind: StepMenu}, "1 to 20 entries"},
+		{"menu text with a hot key (P2)", entry(func(e *Entry) { e.Text = "a^b" }), `text "a^b"`},
+		{"menu text with a line feed (P2)", entry(func(e *Entry) { e.Text = "a\nLABEL x" }), "text"},
+		{"menu text of nothing", entry(func(e *Entry) { e.Text = "" }), "text"},
+		{"a label with a quote", entry(func(e *Entry) { e.Label = "a'b" }), "menu entry"},
+		{"a label twice", entry(func(e *Entry) { e.Label = "ramdisk" }), `menu entry "ramdisk"`},
+		{"a key twice", entry(func(e *Entry) { e.Key = "m" }), `key "m"`},
+		{"a menu in a menu", entry(func(e *Entry) { e.Step = choices(false) }), `can not lead to step "menu"`},
 		{"arguments of 5,000 bytes (P2)", with(func(s *Step) { s.Args[1].Value = strings.Repeat("x", 5000) }), "the kernel reads 2047"},
 	} {
-		for _, d := range []Dialect{IPXE, GRUB} {
+		for _, d := range []Dialect{IPXE, GRUB, PXELINUX} {
 			t.Run(string(d)+" "+tt.name, func(t *testing.T) {
 				got, err := Render(d, testBase, onBIOS, tt.step)
 				if err == nil || !strings.Contains(err.Error(), tt.says) {

@@ -5,10 +5,13 @@ import (
 	"strings"
 )
 
-// grubStub is the one configuration that Debian's signed network GRUB asks for, the same for every machine: it names
-// the machine's own by its MAC, on $root, so that it works over TFTP and over HTTP.
-const grubStub = "# muster: each machine has its own configuration\nconfigfile /muster/grub/${net_default_mac}/grub.cfg\n" +
-	"echo 'muster: no configuration for this machine'\nsleep 30\nreboot\n"
+// grubStub leads to the machine's own configuration and says what GRUB runs on. With key ${net_default_mac} it is the same
+// for every machine: Debian's signed network GRUB asks for nothing but one fixed name. It names files on $root, so that
+// it works over TFTP and over HTTP.
+func grubStub(key string) string {
+	return "# muster: each machine has its own configuration\nconfigfile /muster/grub/" + key + "/${grub_cpu}-${grub_platform}.cfg\n" +
+		"echo 'muster: no configuration for this machine'\nsleep 30\nreboot\n"
+}
 
 // efiLoaders are looked for on the machine's disks, in this order, when it is to boot them.
 var efiLoaders = []string{
@@ -25,10 +28,16 @@ func renderGRUB(_ string, c Client, s Step) (string, error) {
 	switch s.Kind {
 	case StepRamdisk, StepKernel:
 		return grubKernel(b, c, s)
+	case StepChain:
+		if err := grubChain(b, c, s.Chain); err != nil {
+			return "", err
+		}
+	case StepMenu:
+		grubMenu(b, c, s.Menu)
 	case StepLocal:
 		grubLocal(b, c)
 	case StepWait:
-		fmt.Fprintf(b, "echo 'muster: %s'\nsleep %d\nconfigfile /muster/grub/%s/grub.cfg\n", screen(s.Text), seconds(s.After), c.MAC)
+		fmt.Fprintf(b, "echo 'muster: %s'\nsleep %d\n%s\n", screen(s.Text), seconds(waiting(c, s.After)), grubAgain(c))
 	case StepRefuse:
 		fmt.Fprintf(b, "echo 'muster: %s'\nsleep 30\nreboot\n", screen(s.Text))
 	default:
@@ -37,8 +46,20 @@ func renderGRUB(_ string, c Client, s Step) (string, error) {
 	return b.String(), nil
 }
 
+// grubAgain asks for the script again. Each configfile nests in the one before.
+func grubAgain(c Client) string {
+	if c.Try >= maxTry {
+		return "reboot"
+	}
+	return "configfile /" + c.scriptName(GRUB, nextTry(c))
+}
+
 func grubKernel(b *strings.Builder, c Client, s Step) (string, error) {
+	var words []string
 	bootif := "BOOTIF=01-" + c.MAC.Dashes()
+	if !c.MAC.IsZero() {
+		words = append(words, "'"+bootif+"'")
+	}
 	line, err := s.Args.Render()
 	if err != nil {
 		return "", err
@@ -46,7 +67,6 @@ func grubKernel(b *strings.Builder, c Client, s Step) (string, error) {
 	if err := checkLine("BOOT_IMAGE=/boot/f/" + s.Kernel + " " + bootif + " " + line); err != nil {
 		return "", err
 	}
-	words := []string{"'" + bootif + "'"}
 	for _, a := range s.Args {
 		word := a.Key
 		if !a.Flag {

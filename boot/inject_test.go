@@ -86,9 +86,32 @@ func grubCommands(script string) (commands [][]string, err error) {
 	return commands, nil
 }
 
+// pxelinuxCommands splits a configuration as PXELINUX does: a keyword, without case, and the rest of its line; lines
+// end at CR or LF, and one of 4096 bytes is cut there and goes on as the next (core/readconfig.c).
+func pxelinuxCommands(config string) (commands [][]string) {
+	config, _, _ = strings.Cut(config, "\x00")
+	for _, line := range strings.FieldsFunc(config, func(r rune) bool { return r == '\n' || r == '\r' }) {
+		for line != "" {
+			cut := line[:min(len(line), 4095)]
+			line = line[len(cut):]
+			verb, rest, _ := strings.Cut(strings.TrimLeft(cut, " \t"), " ")
+			if verb != "" && verb[0] != '#' {
+				commands = append(commands, []string{strings.ToLower(verb), strings.TrimLeft(rest, " \t")})
+			}
+		}
+	}
+	return commands
+}
+
 func TestTheTokenizersSeeWhatIsPutIn(t *testing.T) {
 	if got, want := ipxeCommands("#!ipxe\necho a || reboot ; x #y\nz\\\ny\n"), [][]string{{"echo", "a"}, {"reboot"}, {"x"}, {"zy"}}; !cmp.Equal(got, want) {
 		t.Errorf("ipxeCommands = %q; want %q", got, want)
+	}
+	if got, want := pxelinuxCommands("# x\nDEFAULT a b\r\n  label  c\n"), [][]string{{"default", "a b"}, {"label", "c"}}; !cmp.Equal(got, want) {
+		t.Errorf("pxelinuxCommands = %q; want %q", got, want)
+	}
+	if got := pxelinuxCommands("APPEND " + strings.Repeat("x", 5000)); len(got) != 2 {
+		t.Errorf("a line of 5,000 bytes is %d commands to pxelinuxCommands; want 2", len(got))
 	}
 	got, err := grubCommands("# x\necho 'a b' c; d\n")
 	if want := [][]string{{"echo", "a b", "c"}, {"d"}}; err != nil || !cmp.Equal(got, want) {
@@ -154,6 +177,12 @@ var spots = []struct {
 	{"because", func(v string) Step { s := installer(); s.Because = v; return s }},
 	{"because of local", func(v string) Step { return Step{Kind: StepLocal, Because: v} }},
 	{"wait text", func(v string) Step { return Step{Kind: StepWait, After: time.Second, Text: v, Because: v} }},
+	{"chain", func(v string) Step { return Step{Kind: StepChain, Chain: v, Because: v} }},
+	{"chain path", func(v string) Step { return Step{Kind: StepChain, Chain: "tftp://h/" + v} }},
+	{"menu title", func(v string) Step { s := choices(false); s.Menu.Title = v; return s }},
+	{"menu text", func(v string) Step { s := choices(true); s.Menu.Entries[1].Text = v; return s }},
+	{"menu label", func(v string) Step { s := choices(true); s.Menu.Entries[1].Label = v; return s }},
+	{"menu key", func(v string) Step { s := choices(true); s.Menu.Entries[1].Key = v; return s }},
 	{"refuse text", func(v string) Step { return Step{Kind: StepRefuse, Text: v, Because: v} }},
 }
 
@@ -182,6 +211,35 @@ func checkStructure(c Client, step func(string) Step, v string) error {
 			return fmt.Errorf("GRUB with %q: %w\n%s", v, err, script)
 		}
 	}
+	if script, err := Render(PXELINUX, testBase, c, s); err == nil {
+		want, err := Render(PXELINUX, testBase, c, plain)
+		if err != nil {
+			return fmt.Errorf("%q is rendered, but %q is not: %w", v, harmless(v), err)
+		}
+		if err := samePXELINUX(pxelinuxCommands(want), pxelinuxCommands(script), s); err != nil {
+			return fmt.Errorf("pxelinux with %q: %w\n%s", v, err, script)
+		}
+	}
+	return nil
+}
+
+// samePXELINUX looks at the verbs, at INITRD, which a comma splits, and at APPEND, which the kernel reads.
+func samePXELINUX(want, got [][]string, s Step) error {
+	if w, g := verbs(want), verbs(got); !slices.Equal(w, g) {
+		return fmt.Errorf("verbs %q; want %q", g, w)
+	}
+	for i, g := range got {
+		switch g[0] {
+		case "append":
+			if err := readBack(g[1], "", s.Args); err != nil {
+				return err
+			}
+		case "linux", "initrd", "config":
+			if strings.Count(g[1], ",") != strings.Count(want[i][1], ",") || strings.ContainsAny(g[1], " \t") {
+				return fmt.Errorf("%q names other files than %q", g[1], want[i][1])
+			}
+		}
+	}
 	return nil
 }
 
@@ -190,8 +248,11 @@ func sameIPXE(want, got [][]string, s Step) error {
 		return fmt.Errorf("verbs %q; want %q", g, w)
 	}
 	for i := range got {
-		if len(got[i]) > 0 && got[i][0] != "echo" && len(got[i]) != len(want[i]) {
+		if len(got[i]) > 0 && !slices.Contains([]string{"echo", "menu", "item"}, got[i][0]) && len(got[i]) != len(want[i]) {
 			return fmt.Errorf("%q has %d words; want %d", got[i], len(got[i]), len(want[i]))
+		}
+		if len(got[i]) > 1 && strings.HasPrefix(got[i][1], "-") != strings.HasPrefix(want[i][1], "-") {
+			return fmt.Errorf("%q has another option than %q", got[i], want[i])
 		}
 		if len(got[i]) > 4 && got[i][0] == "kernel" {
 			return readBack(strings.Join(got[i][4:], " "), "initrd=initrd0 initrd=initrd1 BOOTIF=01-52-54-00-12-34-56", s.Args)
@@ -201,11 +262,13 @@ func sameIPXE(want, got [][]string, s Step) error {
 }
 
 func sameGRUB(want, got string, s Step) error {
-	wants, err := grubCommands(strings.ReplaceAll(want, "; then", " then"))
+	// The words of blocks are commands of their own: "if ...; then" and "menuentry ... {".
+	blocks := strings.NewReplacer("; then", " then", " {\n", "\nbegin\n", "\n}", "\nend")
+	wants, err := grubCommands(blocks.Replace(want))
 	if err != nil {
 		return err
 	}
-	gots, err := grubCommands(strings.ReplaceAll(got, "; then", " then"))
+	gots, err := grubCommands(blocks.Replace(got))
 	if err != nil {
 		return err
 	}
@@ -282,7 +345,7 @@ func TestT16BootScriptStructure(t *testing.T) {
 func TestLegalValuesStillPass(t *testing.T) {
 	for _, v := range []string{"", "a b", "http://192.0.2.10/x%2Fy?a=b&c=d", "a;b", "a,b", "a#b", "ttyS0,115200n8", "UUID=1234-ab", "Zürich", "a||b", "$x", "{a}", "~/*"} {
 		s := spots[0].step(v)
-		for _, d := range []Dialect{IPXE, GRUB} {
+		for _, d := range []Dialect{IPXE, GRUB, PXELINUX} {
 			if _, err := Render(d, testBase, onBIOS, s); err != nil {
 				t.Errorf("%s: %q: %v", d, v, err)
 			}
@@ -308,7 +371,7 @@ func FuzzIPXE(f *testing.F) {
 	})
 }
 
-// FuzzGRUB has the BIOS client, for which iPXE and GRUB have other words.
+// FuzzGRUB has the BIOS client, for which iPXE and GRUB have other words; pxelinux is looked at by both.
 func FuzzGRUB(f *testing.F) {
 	fuzzSpots(f)
 	f.Fuzz(func(t *testing.T, spot int, v string) {

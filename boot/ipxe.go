@@ -2,6 +2,8 @@ package boot
 
 import (
 	"fmt"
+	"io"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -14,11 +16,15 @@ func renderIPXE(base string, c Client, s Step) (string, error) {
 	switch s.Kind {
 	case StepRamdisk, StepKernel:
 		return ipxeKernel(b, base, c, s)
+	case StepChain:
+		ipxeChain(b, base, c, s.Chain)
+	case StepMenu:
+		ipxeMenu(b, base, c, s.Menu)
 	case StepLocal:
 		ipxeLocal(b, c)
 	case StepWait:
-		fmt.Fprintf(b, "echo muster: %s\nsleep %d\n", screen(s.Text), seconds(s.After))
-		fmt.Fprintf(b, "chain --replace --autofree %s || reboot\n", ipxeAgain(base, c))
+		fmt.Fprintf(b, "echo muster: %s\nsleep %d\n", screen(s.Text), seconds(waiting(c, s.After)))
+		fmt.Fprintf(b, "chain --replace --autofree %s || reboot\n", ipxeAgain(base, c, "&try="+strconv.Itoa(min(c.Try+1, maxTry))))
 	case StepRefuse:
 		fmt.Fprintf(b, "echo muster: %s\nsleep 30\n%s\n", screen(s.Text), ipxeExit(c))
 	default:
@@ -69,19 +75,31 @@ func ipxeExit(c Client) string {
 	return "exit 0"
 }
 
-func ipxeAgain(base string, c Client) string {
+// ipxeAgain is the URL of the machine's script, with more of a query behind it.
+func ipxeAgain(base string, c Client, more string) string {
 	u := base + "/boot/ipxe?mac=" + c.MAC.String()
 	if c.Arch.EFI() {
 		u += "&platform=efi"
 	}
-	return u
+	return u + more
 }
 
-// autoexec is the script of iPXE builds that ask for autoexec.ipxe before DHCP: it comes back with the NIC's address.
+// autoexec is the script of iPXE builds that ask for autoexec.ipxe before DHCP, for whom nobody is known to have the
+// address: it comes back with the NIC's.
 func autoexec(base string) string {
 	return "#!ipxe\ndhcp || reboot\nchain --replace --autofree " + base + "/boot/ipxe?mac=${netX/mac}&uuid=${uuid}&platform=${platform} || reboot\n"
 }
 
 func seconds(d time.Duration) int {
 	return max(1, int(d/time.Second))
+}
+
+// withDHCP gives a script of the address's machine to an iPXE that has none of its own yet.
+func withDHCP(f File) (File, error) {
+	defer f.Content.Close()
+	text, err := io.ReadAll(f.Content)
+	if err != nil {
+		return File{}, err
+	}
+	return rendered("#!ipxe\nisset ${netX/ip} || dhcp || reboot\n" + strings.TrimPrefix(string(text), "#!ipxe\n")), nil
 }

@@ -13,6 +13,8 @@ import (
 	"net/url"
 	"os"
 	"path"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -38,12 +40,16 @@ type Config struct {
 	Loaders Loaders
 	Client  func(netip.Addr) Client // who has that address; if nil, nobody is known by address
 	Observe func(Sighting)          // every request; if nil, none
+	Now     func() time.Time        // if nil, time.Now
 	Log     *slog.Logger            // if nil, slog.Default
 }
 
-// Server gives loaders their files and scripts. It is the http.Handler for /boot/, /grub/ and /muster/, and its
-// Resolve serves TFTP.
-type Server struct{ cfg Config }
+// Server gives loaders their files and scripts. It is the http.Handler for the paths that it Handles, and
+// its Resolve serves TFTP.
+type Server struct {
+	cfg   Config
+	tries tries
+}
 
 // New checks the configuration.
 func New(cfg Config) (*Server, error) {
@@ -65,17 +71,24 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	return &Server{cfg: cfg}, nil
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	return &Server{cfg: cfg, tries: tries{now: cfg.Now}}, nil
 }
 
-// Handles says whether an HTTP path belongs to the boot server. Over HTTP, GRUB asks for its names at the root.
+// Handles says whether an HTTP path belongs to the boot server.
 func Handles(urlPath string) bool {
 	p := strings.TrimLeft(urlPath, "/")
-	return strings.HasPrefix(p, "boot/") || strings.HasPrefix(p, "grub/") || strings.HasPrefix(p, "muster/grub/")
+	return p == "autoexec.ipxe" || slices.ContainsFunc(roots, func(root string) bool { return strings.HasPrefix(p, root) })
 }
+
+// roots are the folders that loaders ask at the server's root, wherever they were loaded from.
+var roots = []string{"boot/", "grub/", "grub2/", "muster/grub/", "debian-installer/", "pxelinux.cfg/"}
 
 // ScriptURL is what iPXE is told to load: the identity is the packet's own, so that no bootstrap script is needed.
 func (s *Server) ScriptURL(c Client) string {
+	s.tries.runs(c.MAC)
 	q := url.Values{"mac": {c.MAC.String()}}
 	if !c.UUID.IsZero() {
 		q.Set("uuid", c.UUID.String())
@@ -88,53 +101,63 @@ func (s *Server) ScriptURL(c Client) string {
 
 // Loader names the first program a firmware client is given: a TFTP name, or a URL for UEFI HTTP boot.
 func (s *Server) Loader(c Client) (string, bool) {
-	name, ok := s.cfg.Loaders.Name(c)
+	name, ok := s.cfg.Loaders.Name(c, s.tries.offer(c.MAC))
 	if ok && c.Kind == KindUEFIHTTP {
 		name = s.cfg.BaseURL + "/boot/" + name
 	}
 	return name, ok
 }
 
-// Resolve gives the file a name stands for. Names are those of protocols.md section 3: generated scripts first, then
-// files under boot/f/, then loaders.
+// Resolve gives the file a name stands for: a script (see scriptNames), a file below boot/f/, or a loader.
 func (s *Server) Resolve(ctx context.Context, name string, c Client) (File, error) {
-	name = strings.TrimPrefix(path.Clean("/"+name), "/")
-	switch mac, isScript := scriptMAC(name); {
-	case name == "grub/grub.cfg", name == "boot/grub/grub.cfg":
-		return rendered(grubStub), nil
-	case isScript:
-		c = sameMachine(c, mac)
-		c.Kind = KindGRUB
-		if c.Arch == ArchBIOS {
-			c.Arch = ArchX64 // only UEFI machines are given GRUB
+	q := parseName(name)
+	switch {
+	case q.dialect == "" && strings.HasPrefix(q.name, "boot/f/"):
+		return s.open(strings.TrimPrefix(q.name, "boot/f/"))
+	case q.dialect == "":
+		name := strings.TrimPrefix(q.name, "boot/")
+		s.fetched(c, name)
+		return s.cfg.Loaders.Open(name)
+	case q.dialect == GRUB && q.key == "":
+		return rendered(grubStub("${net_default_mac}")), nil
+	}
+	return s.named(ctx, q, c)
+}
+
+// named is the script that a name stands for: of the first client that it may mean and the Source knows.
+func (s *Server) named(ctx context.Context, q request, c Client) (File, error) {
+	for _, c := range s.candidates(q, c) {
+		if c.Kind, c.Try = kinds[q.dialect], q.try; q.dialect != PXELINUX {
+			c.Arch = q.arch
 		}
-		return s.script(ctx, c, GRUB)
-	case name == "autoexec.ipxe", name == "boot/autoexec.ipxe":
+		f, err := s.script(ctx, c, q.dialect, q.choice)
+		switch {
+		case errors.Is(err, ErrNotFound):
+		case q.stub && err == nil:
+			return rendered(grubStub(c.nameKey())), nil
+		case q.dialect == IPXE && err == nil:
+			return withDHCP(f)
+		default:
+			return f, err
+		}
+	}
+	if q.dialect == IPXE {
 		return rendered(autoexec(s.cfg.BaseURL)), nil
-	case strings.HasPrefix(name, "boot/f/"):
-		return s.open(strings.TrimPrefix(name, "boot/f/"))
 	}
-	return s.cfg.Loaders.Open(strings.TrimPrefix(name, "boot/"))
+	return File{}, ErrNotFound
 }
 
-// scriptMAC reads the MAC out of muster/grub/MAC/grub.cfg, the name that the GRUB stub sends every machine to.
-func scriptMAC(name string) (MAC, bool) {
-	rest, ok := strings.CutPrefix(name, "muster/grub/")
-	if !ok {
-		return MAC{}, false
-	}
-	m, ok := strings.CutSuffix(rest, "/grub.cfg")
-	if !ok {
-		return MAC{}, false
-	}
-	mac, err := ParseMAC(m)
-	return mac, err == nil
-}
-
-func (s *Server) script(ctx context.Context, c Client, d Dialect) (File, error) {
+func (s *Server) script(ctx context.Context, c Client, d Dialect, choice string) (File, error) {
+	s.tries.started(c.MAC, d)
 	step, err := s.cfg.Source.Next(ctx, c)
 	if err != nil {
-		return File{}, fmt.Errorf("decide for %s: %w", c.MAC, err)
+		return File{}, fmt.Errorf("decide for %s: %w", c.nameKey(), err)
+	}
+	if choice != "" {
+		step = step.choose(choice)
+	}
+	if name, ok := s.cfg.Loaders.instead(c); ok && d == IPXE {
+		step = Step{Kind: StepChain, Chain: name, Because: "this machine's loader is " + name}
 	}
 	text, err := Render(d, s.cfg.BaseURL, c, step)
 	if err != nil {
@@ -187,7 +210,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	name := strings.TrimLeft(r.URL.Path, "/")
-	c := s.cfg.Client(remoteAddr(r))
+	c := cookieClient(r, s.cfg.Client(remoteAddr(r)))
 	var file File
 	var err error
 	what := "file"
@@ -197,7 +220,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
-		file, err = s.script(r.Context(), c, IPXE)
+		file, err = s.script(r.Context(), c, IPXE, r.URL.Query().Get("choice"))
 	} else {
 		file, err = s.Resolve(r.Context(), name, c)
 	}
@@ -230,12 +253,12 @@ func (s *Server) miss(w http.ResponseWriter, c Client, name string, err error) {
 }
 
 func (s *Server) see(c Client, what, name string, size int64) {
-	s.cfg.Observe(Sighting{Time: time.Now(), Client: c, Proto: "http", What: what, Name: Printable(name), Bytes: size})
+	s.cfg.Observe(Sighting{Time: s.cfg.Now(), Client: c, Proto: "http", What: what, Name: Printable(name), Bytes: size})
 }
 
 func contentType(name, what string) string {
 	switch {
-	case what == "script", strings.HasSuffix(name, ".cfg"), strings.HasSuffix(name, ".ipxe"):
+	case what == "script", parseName(name).dialect != "":
 		return "text/plain; charset=utf-8"
 	case strings.HasSuffix(name, ".efi"):
 		return "application/efi"
@@ -275,8 +298,23 @@ func queryClient(q url.Values, c Client) (Client, error) {
 	if q.Get("platform") == "efi" && !c.Arch.EFI() {
 		c.Arch = ArchX64
 	}
+	c.Try, _ = strconv.Atoi(q.Get("try"))
+	c.Try = min(max(c.Try, 0), maxTry)
 	c.Serial, c.Asset = Printable(q.Get("serial")), Printable(q.Get("asset"))
 	return c, nil
+}
+
+// cookieClient reads the MAC that lpxelinux.0 sends with every request (SYSLINUX doc/syslinux.txt, "SYSLINUX HTTP
+// cookies"); an address tells less.
+func cookieClient(r *http.Request, c Client) Client {
+	k, err := r.Cookie("_Syslinux_BOOTIF")
+	if err != nil {
+		return c
+	}
+	if mac, err := ParseMAC(k.Value); err == nil {
+		return sameMachine(c, mac)
+	}
+	return c
 }
 
 // Printable makes text from a machine fit for one line: at most 255 bytes of printable ASCII, the rest as "?".

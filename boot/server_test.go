@@ -117,7 +117,7 @@ func TestHTTPNames(t *testing.T) {
 		{"a file in a folder", "/boot/f/debian-12/initrd.gz", 200, "application/octet-stream", "an initrd"},
 		{"a loader", "/boot/undionly.kpxe", 200, "application/octet-stream", "ipxe/undionly.kpxe"},
 		{"shim asks with two slashes (H1)", "/boot//grubx64.efi", 200, "application/efi", "grubnetx64.efi.signed"},
-		{"GRUB's own name is the stub (N5)", "/grub/grub.cfg", 200, "text/plain; charset=utf-8", "configfile /muster/grub/${net_default_mac}/grub.cfg"},
+		{"GRUB's own name is the stub (N5)", "/grub/grub.cfg", 200, "text/plain; charset=utf-8", "configfile /muster/grub/${net_default_mac}/${grub_cpu}-${grub_platform}.cfg"},
 		{"a machine's GRUB configuration", "/muster/grub/52:54:00:12:34:56/grub.cfg", 200, "text/plain; charset=utf-8", "linux /boot/f/vmlinuz"},
 		{"with dashes and type (N4)", "/muster/grub/01-52-54-00-12-34-56/grub.cfg", 200, "text/plain; charset=utf-8", "linux /boot/f/vmlinuz"},
 		{"autoexec.ipxe comes back with a MAC (N6)", "/boot/autoexec.ipxe", 200, "text/plain; charset=utf-8", "/boot/ipxe?mac=${netX/mac}"},
@@ -296,7 +296,7 @@ func TestARangeResumesAFile(t *testing.T) {
 }
 
 func TestHandles(t *testing.T) {
-	for p, want := range map[string]bool{"/boot/ipxe": true, "//boot/x": true, "/grub/grub.cfg": true, "/muster/grub/x": true, "/": false, "/boot": false,
+	for p, want := range map[string]bool{"/boot/ipxe": true, "//boot/x": true, "/grub/grub.cfg": true, "/muster/grub/x": true, "/grub2/grub.cfg": true, "/pxelinux.cfg/default": true, "/autoexec.ipxe": true, "/i13/autoexec.ipxe": false, "/": false, "/boot": false,
 		"/api/v1/nodes": false, "/bootx/y": false, "/muster/x": false, "/node/v1/checkin": false} {
 		if Handles(p) != want {
 			t.Errorf("Handles(%q) = %v", p, !want)

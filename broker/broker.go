@@ -216,6 +216,9 @@ func (b *Broker) walk(n *Node, who, why string, verbs ...Verb) ([]Event, error) 
 func (b *Broker) Next(ctx context.Context, c boot.Client) (boot.Step, error) {
 	n, err := b.find(ctx, c)
 	if errors.Is(err, ErrNotFound) {
+		if c.MAC.IsZero() && (c.Kind == boot.KindPXELINUX || c.Kind == boot.KindGRUB) {
+			return boot.Step{}, boot.ErrNotFound // a UUID in a name: its loader has other names for the machine
+		}
 		n, err = b.sight(ctx, c)
 	}
 	switch {

@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -353,5 +354,24 @@ func TestABoardSwap(t *testing.T) {
 	events, err := b.Events(t.Context(), broker.EventFilter{Node: a.ID}, false)
 	if err != nil || !slices.ContainsFunc(events, func(e broker.Event) bool { return e.Data["old"] == uuidA && e.Data["new"] == uuidB }) {
 		t.Errorf("no event has both UUIDs: %+v, %v", events, err)
+	}
+}
+
+// TestAUUIDAloneMakesNoNode: pxelinux and GRUB ask by the UUID first, in an order of bytes that nobody knows, and by
+// the MAC next. The first must not make a second node of the machine, nor end its search.
+func TestAUUIDAloneMakesNoNode(t *testing.T) {
+	b := newBroker(t)
+	alone := boot.Client{UUID: uuid(t, "f7b4d8c9-cce8-418c-8b52-8a6f124e8655"), Kind: boot.KindPXELINUX}
+	if step, err := b.Next(t.Context(), alone); !errors.Is(err, boot.ErrNotFound) {
+		t.Fatalf("an unknown UUID is told %+v, %v; want boot.ErrNotFound", step, err)
+	}
+	if nodes, err := b.Nodes(t.Context()); err != nil || len(nodes) != 0 {
+		t.Fatalf("nodes %v, %v; want none", nodes, err)
+	}
+	both := alone
+	both.MAC = mac(t, "52:54:00:12:34:56")
+	want := token(t, b, both)
+	if got := token(t, b, alone); got != want {
+		t.Errorf("by its UUID the machine is told token %q; by both %q", got, want)
 	}
 }

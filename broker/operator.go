@@ -183,6 +183,22 @@ func (b *Broker) Events(ctx context.Context, f EventFilter, follow bool) (events
 	}
 }
 
+// Machine says what hardware a client is, as far as the facts of its node tell.
+func (b *Broker) Machine(c boot.Client) boot.Machine {
+	n, err := b.find(context.Background(), c)
+	if err != nil || n.Facts == nil {
+		return boot.Machine{}
+	}
+	var m boot.Machine
+	if s := n.Facts.System; s != nil {
+		m.Vendor, m.Product = s.Manufacturer, s.Product
+	}
+	if f := n.Facts.Firmware; f != nil {
+		m.SecureBoot = f.SecureBoot == "enabled"
+	}
+	return m
+}
+
 // Step says what a node would boot next as the client it was last seen as, without a token that works.
 func (b *Broker) Step(ctx context.Context, name string) (boot.Client, boot.Step, error) {
 	n, err := b.Node(ctx, name)

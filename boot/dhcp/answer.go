@@ -226,7 +226,7 @@ func (s *Server) load(ctx context.Context, q request, g grant) load {
 		l.file = s.cfg.Script(q.client) // which says local, too
 		return l
 	}
-	if q.item == nil && (s.loops.holds(q.client.MAC, s.now()) || s.bootsDisk(ctx, q.client)) {
+	if q.item == nil && s.bootsDisk(ctx, q.client) {
 		l.kind = disk
 	}
 	if s.prompts(q) {
@@ -245,6 +245,7 @@ func (s *Server) load(ctx context.Context, q request, g grant) load {
 		return load{}
 	}
 	l.file = name
+	s.profiles.tells(q.client.MAC, name)
 	return l
 }
 
@@ -275,9 +276,6 @@ func (s *Server) note(q request) {
 	}
 	if q.client.Addr.IsValid() {
 		s.addrs.add(q.client.Addr, q.client.MAC)
-	}
-	if q.boots {
-		s.addrs.meet(q.client)
 	}
 	if q.class != plain {
 		s.see(q, names[q.kind], "", strings.Join(q.notes, "; "))

@@ -93,7 +93,6 @@ type Server struct {
 	prober   *prober // nil: none
 	addrs    *seen
 	profiles *profiles
-	loops    *loops
 	intake   *intake
 	rogues   *rogues
 	now      func() time.Time
@@ -136,7 +135,7 @@ func newServer(cfg Config, l *link) (*Server, error) {
 	if cfg.Observe == nil {
 		cfg.Observe = func(boot.Sighting) {}
 	}
-	s := &Server{cfg: cfg, link: l, now: time.Now, intake: newIntake(), addrs: newSeen(), profiles: newProfiles(), loops: newLoops(),
+	s := &Server{cfg: cfg, link: l, now: time.Now, intake: newIntake(), addrs: newSeen(), profiles: newProfiles(),
 		rogues: newRogues(), ctx: context.Background()}
 	s.site = siteOf(cfg, l)
 	if l != nil {

@@ -2,6 +2,7 @@ package dhcp
 
 import (
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -36,40 +37,13 @@ func (r *recent[K, V]) put(k K, v V) {
 	r.young[k] = v
 }
 
-// A seen remembers which address a client said it has or takes, and with what firmware it came.
+// A seen remembers which address a client said it has or takes.
 type seen struct {
-	mu      sync.Mutex
-	macs    recent[netip.Addr, boot.MAC]
-	clients recent[boot.MAC, firmware]
+	mu   sync.Mutex
+	macs recent[netip.Addr, boot.MAC]
 }
 
-// A firmware is what program a machine starts with.
-type firmware struct {
-	kind boot.Kind
-	arch boot.Arch
-}
-
-func newSeen() *seen {
-	return &seen{macs: newRecent[netip.Addr, boot.MAC](maxSeen), clients: newRecent[boot.MAC, firmware](maxSeen)}
-}
-
-// meet remembers the firmware of a boot client.
-func (s *seen) meet(c boot.Client) {
-	if c.Kind == boot.KindIPXE {
-		return // the loader, or a ROM that needs none
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.clients.put(c.MAC, firmware{c.Kind, c.Arch})
-}
-
-// client is the machine as its firmware showed it.
-func (s *seen) client(m boot.MAC) (boot.Client, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	f, ok := s.clients.get(m)
-	return boot.Client{MAC: m, Kind: f.kind, Arch: f.arch}, ok
-}
+func newSeen() *seen { return &seen{macs: newRecent[netip.Addr, boot.MAC](maxSeen)} }
 
 func (s *seen) add(a netip.Addr, m boot.MAC) {
 	s.mu.Lock()
@@ -106,20 +80,40 @@ type tries struct {
 	n    int
 	last time.Time
 	told profile // last
+	file string  // the same
 }
 
 func newProfiles() *profiles {
 	return &profiles{tries: newRecent[boot.MAC, tries](maxSeen), makers: newRecent[[3]byte, profile](maxMakers)}
 }
 
-// loaded takes a sighting: a loader that was read says that the way was right.
-func (f *profiles) loaded(m boot.MAC, x boot.Sighting, loader string) {
-	if x.What != "read" || x.Bytes == 0 || !sameFile(x.Name, loader) {
+// Saw is told what a machine was seen to load, by TFTP or HTTP: a file that it read was told in the right way. It must
+// not block and does not.
+func (s *Server) Saw(x boot.Sighting) {
+	if x.What != "read" || x.Bytes == 0 || x.Client.MAC.IsZero() {
 		return
 	}
+	s.profiles.loaded(x.Client.MAC, x.Name)
+}
+
+func (f *profiles) loaded(m boot.MAC, name string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.right(m)
+	if t, _ := f.tries.get(m); base(name) == base(t.file) {
+		f.right(m)
+	}
+}
+
+func base(name string) string { return name[strings.LastIndexAny(name, `/\`)+1:] }
+
+// tells notes the file that a machine which tries is told.
+func (f *profiles) tells(m boot.MAC, file string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if t, ok := f.tries.get(m); ok && t.n > 0 {
+		t.file = file
+		f.tries.put(m, t)
+	}
 }
 
 // right says that a machine found its file as it was told. The caller holds mu.

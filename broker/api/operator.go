@@ -78,7 +78,7 @@ type Script struct {
 
 func (s *server) render(ctx context.Context, in *struct {
 	Node    string `path:"node" maxLength:"253"`
-	Dialect string `query:"dialect" default:"ipxe" enum:"ipxe,grub"`
+	Dialect string `query:"dialect" default:"ipxe" enum:"ipxe,grub,pxelinux"`
 }) (*body[Script], error) {
 	c, step, err := s.Broker.Step(ctx, in.Node)
 	if err != nil {

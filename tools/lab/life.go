@@ -247,7 +247,7 @@ func (l *Life) Parts() []Part {
 	}{
 		{"firmware, to the first DHCP packet", func(e broker.Event) bool { return e.Kind == broker.EventDHCP }},
 		{"loader, to the boot script", func(e broker.Event) bool {
-			return e.Data["what"] == "script" || strings.HasPrefix(e.Data["name"], "muster/grub/")
+			return e.Data["what"] == "script" || strings.HasPrefix(e.Data["name"], "muster/grub/") || strings.Contains(e.Data["name"], "pxelinux.cfg/")
 		}},
 		{"kernel and ramdisk loaded, facts accepted", func(e broker.Event) bool { return e.Kind == broker.EventRegistered }},
 		{"image written, verified, prepared", Kind(broker.EventReport, "write_image done")},

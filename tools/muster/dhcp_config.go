@@ -2,7 +2,6 @@ package main
 
 import (
 	"embed"
-	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -42,10 +41,11 @@ type dhcpLoader struct {
 	Archs []boot.Arch
 }
 
-func dhcpConfigCommand() *cobra.Command {
+// dhcpConfigCommand names the loaders that are below root, as boot.Loaders has it.
+func dhcpConfigCommand(root string) *cobra.Command {
 	var addr, base string
 	var sameHost bool
-	var loaders boot.Loaders
+	loaders := boot.Loaders{Root: root}
 	c := &cobra.Command{
 		Use:   "dhcp-config isc|kea|dnsmasq|windows",
 		Short: "what a site's own DHCP server must be told",
@@ -69,7 +69,9 @@ func dhcpConfigCommand() *cobra.Command {
 	f.StringVar(&addr, "address", "", "muster's IPv4 address, as machines reach it")
 	f.StringVar(&base, "url", "", "muster's base URL for boot loaders (default: http://ADDRESS:8080)")
 	f.BoolVar(&sameHost, "same-host", false, "the DHCP server runs on muster's host: it leases, and muster names the files on port 4011")
-	f.StringVar(&loaders.UEFI, "uefi-loader", "snponly", "first loader of UEFI machines: snponly, ipxe, or shim for Secure Boot")
+	f.StringVar(&loaders.Dir, "loaders", "", "directory with boot loaders of your own, as serve is told")
+	f.StringVar(&loaders.UEFI, "uefi-loader", "snponly", "first loader of UEFI machines: snponly, ipxe, grub, or shim for Secure Boot")
+	f.StringVar(&loaders.BIOS, "bios-loader", "undionly", "first loader of BIOS machines: undionly (iPXE), pxelinux, lpxelinux or grub")
 	return c
 }
 
@@ -88,15 +90,16 @@ func dhcpSiteOf(addr, base string, loaders boot.Loaders) (dhcpSite, error) {
 		return dhcpSite{}, fmt.Errorf("--url %q: want http://ADDRESS:PORT", base)
 	}
 	base = strings.TrimRight(base, "/")
-	s := dhcpSite{Addr: a, URL: base + "/boot/ipxe?mac=${netX/mac}&uuid=${uuid}&platform=${platform}"}
-	if s.PXE, err = dhcpLoaders(loaders, boot.KindUEFI, "", pxeArchs); err != nil {
+	if err := loaders.Check(); err != nil {
 		return dhcpSite{}, err
 	}
-	s.HTTP, err = dhcpLoaders(loaders, boot.KindUEFIHTTP, base+"/boot/", httpArchs)
+	s := dhcpSite{Addr: a, URL: base + "/boot/ipxe?mac=${netX/mac}&uuid=${uuid}&platform=${platform}"}
+	s.PXE = dhcpLoaders(loaders, boot.KindUEFI, "", pxeArchs)
+	s.HTTP = dhcpLoaders(loaders, boot.KindUEFIHTTP, base+"/boot/", httpArchs)
 	if len(s.URL) > 127 {
-		err = errors.Join(err, fmt.Errorf("--url %q: the script's URL has %d bytes; the file field of DHCP holds 127", base, len(s.URL)))
+		return dhcpSite{}, fmt.Errorf("--url %q: the script's URL has %d bytes; the file field of DHCP holds 127", base, len(s.URL))
 	}
-	return s, err
+	return s, nil
 }
 
 // The architectures that may have a loader, with a word for each.
@@ -114,22 +117,19 @@ var (
 )
 
 // dhcpLoaders are those of the rows for which there is a loader.
-func dhcpLoaders(l boot.Loaders, kind boot.Kind, prefix string, rows []dhcpLoader) ([]dhcpLoader, error) {
+func dhcpLoaders(l boot.Loaders, kind boot.Kind, prefix string, rows []dhcpLoader) []dhcpLoader {
 	var list []dhcpLoader
 	for _, row := range rows {
 		c := boot.Client{Kind: kind, Arch: row.Archs[0]}
 		if c.Arch == boot.ArchBIOS {
 			c.Kind = boot.KindBIOS
 		}
-		if name, ok := l.Name(c); ok {
+		if name, ok := l.Name(c, false); ok {
 			row.Name = prefix + name
 			list = append(list, row)
 		}
 	}
-	if !slices.ContainsFunc(list, func(d dhcpLoader) bool { return d.Label == "x64" }) {
-		return nil, fmt.Errorf("--uefi-loader %q: want snponly, ipxe or shim", l.UEFI)
-	}
-	return list, nil
+	return list
 }
 
 // writeDHCPConfig prints one server's lines.

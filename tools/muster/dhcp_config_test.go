@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"net/netip"
@@ -21,14 +22,36 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
+// dhcpConfig runs the command on a host that has these loaders.
+func dhcpConfig(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	root := t.TempDir()
+	for _, name := range []string{"ipxe/undionly.kpxe", "ipxe/snponly.efi", "shim/shimx64.efi.signed", "grub/x86_64-efi-signed/grubnetx64.efi.signed"} {
+		p := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(p, []byte(name), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var out bytes.Buffer
+	c := dhcpConfigCommand(root)
+	c.SilenceUsage, c.SilenceErrors = true, true
+	c.SetArgs(args)
+	c.SetOut(&out)
+	err := c.ExecuteContext(t.Context())
+	return out.String(), err
+}
+
 // printed is what muster dhcp-config prints.
 func printed(t *testing.T, args ...string) string {
 	t.Helper()
-	var out, errOut bytes.Buffer
-	if code := run(t.Context(), append([]string{"dhcp-config"}, args...), nil, &out, &errOut); code != 0 {
-		t.Fatalf("muster dhcp-config %v: %d %s", args, code, errOut.String())
+	out, err := dhcpConfig(t, args...)
+	if err != nil {
+		t.Fatalf("muster dhcp-config %v: %v", args, err)
 	}
-	return out.String()
+	return out
 }
 
 // dhcpCases are every server in every way.
@@ -130,12 +153,12 @@ func TestDHCPConfigsThatCannotBe(t *testing.T) {
 		{"a URL with a comma, which dnsmasq would split at", []string{"dnsmasq", "--address", "192.0.2.10", "--url", `http://a,b`}, "want http://ADDRESS:PORT"},
 		{"a path", []string{"isc", "--address", "192.0.2.10", "--url", "http://a/b"}, "want http://ADDRESS:PORT"},
 		{"a name too long for the file field", []string{"isc", "--address", "192.0.2.10", "--url", "http://" + strings.Repeat("a.", 40) + "example"}, "holds 127"},
-		{"a loader that nobody knows", []string{"isc", "--address", "192.0.2.10", "--uefi-loader", "lilo"}, "want snponly, ipxe or shim"},
+		{"a loader that nobody knows", []string{"isc", "--address", "192.0.2.10", "--uefi-loader", "lilo"}, `UEFI loader "lilo": want snponly`},
 	} {
-		var out, errOut bytes.Buffer
-		code := run(t.Context(), append([]string{"dhcp-config"}, row.args...), nil, &out, &errOut)
-		if code != 2 || !strings.Contains(errOut.String(), row.want) {
-			t.Errorf("%s: %d %s; want 2 and %q", row.name, code, errOut.String(), row.want)
+		_, err := dhcpConfig(t, row.args...)
+		var usage usageError
+		if !errors.As(err, &usage) || !strings.Contains(err.Error(), row.want) {
+			t.Errorf("%s: %v; want a wrong call and %q", row.name, err, row.want)
 		}
 	}
 }

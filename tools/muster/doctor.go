@@ -274,12 +274,12 @@ func (d *doctor) theHTTP() {
 
 // theLoaders finds every program that firmware may be given.
 func (d *doctor) theLoaders() {
-	l := boot.Loaders{Dir: d.cfg.Loaders, UEFI: d.cfg.UEFILoader}
+	l := boot.Loaders{Dir: d.cfg.Loaders, UEFI: d.cfg.UEFILoader, BIOS: d.cfg.BIOSLoader}
 	if err := l.Check(); err != nil {
-		d.say(wellFail, "loaders", "apt-get install ipxe shim-signed grub-efi-amd64-signed", "%v", err)
+		d.say(wellFail, "loaders", "install its package, or put it into --loaders DIR", "%v", err)
 		return
 	}
-	d.say(wellOK, "loaders", "", "BIOS and UEFI machines have theirs (--uefi-loader %s)", d.cfg.UEFILoader)
+	d.say(wellOK, "loaders", "", "BIOS machines have %s, UEFI machines %s", d.cfg.BIOSLoader, d.cfg.UEFILoader)
 	if d.cfg.UEFILoader == "shim" {
 		for _, name := range []string{"shimx64.efi", "grubx64.efi"} {
 			d.theSignedLoader(l, name)

@@ -259,7 +259,7 @@ func renderCommand(o *options) *cobra.Command {
 			return o.show(cmd.OutOrStdout(), s, func(w io.Writer) { fmt.Fprint(w, s.Text) })
 		},
 	}
-	c.Flags().StringVar(&dialect, "dialect", "ipxe", "ipxe or grub")
+	c.Flags().StringVar(&dialect, "dialect", "ipxe", "ipxe, grub or pxelinux")
 	return c
 }
 

@@ -50,8 +50,11 @@ type serveConfig struct {
 	Ramdisk      string `yaml:"ramdisk"`
 	Loaders      string `yaml:"loaders"`
 	UEFILoader   string `yaml:"uefi_loader"`
+	BIOSLoader   string `yaml:"bios_loader"`
 	KernelArgs   string `yaml:"kernel_args"`
 	LogLevel     string `yaml:"log_level"`
+
+	LoaderFor []boot.LoaderFor `yaml:"loader_for"` // rows, which no flag has
 }
 
 func serveCommand() *cobra.Command {
@@ -98,7 +101,8 @@ func serveFlags(c *cobra.Command, cfg *serveConfig, file *string) {
 	f.StringVar(&cfg.URL, "url", "", "base URL as boot loaders reach it (default: the interface's address and the port of --http); agents call its host by HTTPS")
 	f.StringVar(&cfg.Ramdisk, "ramdisk", "", "directory with vmlinuz and ramdisk (muster ramdisk build)")
 	f.StringVar(&cfg.Loaders, "loaders", "", "directory with boot loaders of your own, looked at before the distribution's")
-	f.StringVar(&cfg.UEFILoader, "uefi-loader", "snponly", "first loader of UEFI machines: snponly, ipxe, or shim for Secure Boot")
+	f.StringVar(&cfg.UEFILoader, "uefi-loader", "snponly", "first loader of UEFI machines: snponly, ipxe, grub, or shim for Secure Boot")
+	f.StringVar(&cfg.BIOSLoader, "bios-loader", "undionly", "first loader of BIOS machines: undionly (iPXE), pxelinux, lpxelinux or grub")
 	f.StringVar(&cfg.KernelArgs, "kernel-args", "", "more kernel arguments for the ramdisk, e.g. console=ttyS0")
 	f.StringVar(&cfg.LogLevel, "log-level", "info", "debug, info, warn or error")
 }
@@ -116,16 +120,17 @@ func readConfig(cmd *cobra.Command, file string, cfg *serveConfig) error {
 	if err := yaml.UnmarshalWithOptions(raw, &check, yaml.Strict()); err != nil {
 		return usageError{fmt.Errorf("configuration %s: %s", file, yaml.FormatError(err, false, true))}
 	}
-	var lines map[string]string
+	cfg.LoaderFor = check.LoaderFor
+	var lines map[string]any
 	if err := yaml.Unmarshal(raw, &lines); err != nil {
 		return usageError{fmt.Errorf("configuration %s: %s", file, yaml.FormatError(err, false, true))}
 	}
 	for name, value := range lines {
 		flag := strings.ReplaceAll(name, "_", "-")
-		if cmd.Flags().Changed(flag) {
+		if name == "loader_for" || cmd.Flags().Changed(flag) {
 			continue
 		}
-		if err := cmd.Flags().Set(flag, value); err != nil {
+		if err := cmd.Flags().Set(flag, fmt.Sprint(value)); err != nil {
 			return usageError{fmt.Errorf("configuration %s: %s: %w", file, name, err)}
 		}
 	}
@@ -266,24 +271,41 @@ func (s *server) openBoot(context.Context) (err error) {
 	} else {
 		s.log.Warn("no --ramdisk: machines that should discover themselves will find no kernel")
 	}
-	loaders := boot.Loaders{Dir: s.cfg.Loaders, UEFI: s.cfg.UEFILoader}
+	loaders := boot.Loaders{Dir: s.cfg.Loaders, UEFI: s.cfg.UEFILoader, BIOS: s.cfg.BIOSLoader, For: s.cfg.LoaderFor, Machine: s.broker.Machine}
 	if err := loaders.Check(); err != nil {
-		if s.cfg.DHCP != "off" {
+		if s.cfg.DHCP != "off" || !errors.Is(err, boot.ErrNotFound) {
 			return err
 		}
 		s.log.Warn("boot loaders", "err", err)
+	}
+	if err := s.reportLoaders(loaders); err != nil {
+		return err
 	}
 	s.boot, err = boot.New(boot.Config{BaseURL: s.url, Source: s.broker, Files: s.files, Loaders: loaders,
 		Client: s.client, Observe: s.saw, Log: s.log})
 	return err
 }
 
-// saw takes what TFTP and HTTP saw: DHCP breaks loops by it.
+// saw takes what TFTP and HTTP saw: DHCP learns by it how firmware wants to be told its file.
 func (s *server) saw(x boot.Sighting) {
 	s.broker.Observe(x)
 	if s.dhcp != nil {
 		s.dhcp.Saw(x)
 	}
+}
+
+// reportLoaders logs which loaders machines are given: a boot that went wrong is looked for here first.
+func (s *server) reportLoaders(l boot.Loaders) error {
+	var status io.Reader = strings.NewReader("") // another distribution: versions stay unknown
+	if f, err := os.Open("/var/lib/dpkg/status"); err == nil {
+		defer f.Close()
+		status = f
+	}
+	files, err := l.Files(status)
+	for _, f := range files {
+		s.log.Info("boot loader", "name", f.Name, "path", f.Path, "package", f.Package, "version", f.Version, "sha256", f.SHA256)
+	}
+	return err
 }
 
 // client says whose an address is, as far as DHCP was seen.
@@ -317,7 +339,7 @@ func (s *server) openNet(context.Context) error {
 }
 
 func (s *server) dhcpConfig() (dhcp.Config, error) {
-	d := dhcp.Config{Interface: s.cfg.Interface, Mode: dhcp.Mode(s.cfg.DHCP), Addr: s.addr, Source: s.broker,
+	d := dhcp.Config{Interface: s.cfg.Interface, Mode: dhcp.Mode(s.cfg.DHCP), Addr: s.addr, Source: s.boot,
 		Loader: s.boot.Loader, Script: s.boot.ScriptURL, Known: s.broker.Known, Observe: s.broker.Observe, Log: s.log,
 		LeaseFile: filepath.Join(s.cfg.Data, "leases")}
 	var err error

@@ -3,6 +3,8 @@ package storm
 import (
 	"fmt"
 	"strings"
+
+	"muster/boot"
 )
 
 // grub is Debian's network image: it asks for its lists, which are seldom there, and for one configuration on the server
@@ -37,7 +39,13 @@ func (s *session) configuration(root, name string) ending {
 	if err != nil {
 		return stuck("GRUB has no configuration (%s: %v) and shows its prompt", name, err)
 	}
-	r := &grubRun{session: s, root: root, vars: map[string]string{"net_default_mac": s.m.MAC.String()}}
+	r := &grubRun{session: s, root: root, vars: map[string]string{"net_default_mac": s.m.MAC.String(), "grub_cpu": "x86_64", "grub_platform": "efi"}}
+	switch s.m.Profile.Arch {
+	case boot.ArchBIOS:
+		r.vars["grub_cpu"], r.vars["grub_platform"] = "i386", "pc"
+	case boot.ArchARM64:
+		r.vars["grub_cpu"] = "arm64"
+	}
 	if end := r.run(strings.Split(string(body), "\n")); end.kind != "" {
 		return end
 	}
@@ -53,6 +61,7 @@ type grubRun struct {
 	args    []string
 	initrds []string
 	local   bool // a loader of the disk is set
+	slept   bool // it waits: the next configuration is to be asked for after that
 	entries []grubEntry
 	count   int
 }
@@ -153,7 +162,10 @@ func (r *grubRun) command(words []string) ending {
 	case "boot":
 		return r.boot()
 	case "configfile":
-		if len(words) == 2 {
+		switch {
+		case len(words) == 2 && r.slept:
+			return ending{EndAgain, "it waits, and then reads " + words[1]}
+		case len(words) == 2:
 			return r.configuration(r.root, words[1])
 		}
 	case "reboot":
@@ -162,7 +174,9 @@ func (r *grubRun) command(words []string) ending {
 		return ending{EndOff, "GRUB switches the machine off"}
 	case "exit":
 		return ending{EndBack, "GRUB gives the machine back"}
-	case "sleep", "insmod", "terminal_output", "terminal_input", "search", "clear":
+	case "sleep":
+		r.slept = true
+	case "insmod", "terminal_output", "terminal_input", "search", "clear":
 	default:
 		r.say("grub: no command " + words[0])
 	}

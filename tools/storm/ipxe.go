@@ -47,6 +47,7 @@ type ipxeRun struct {
 	kernel  string
 	args    []string
 	initrds []string
+	slept   bool   // it waits: what it chains to is asked for after that
 	first   string // item of a menu, then the chosen one
 }
 
@@ -156,7 +157,7 @@ func ipxeCommands() map[string]ipxeCommand {
 		"reboot": ends(EndRestart, "the script restarts the machine"), "poweroff": ends(EndOff, "the script switches the machine off"),
 		"shell": ends(EndStuck, "the script opens a shell"),
 		"dhcp":  ends("", ""), "ifconf": ends("", ""), "ifopen": ends("", ""), "ifclose": ends("", ""), "iflinkwait": ends("", ""),
-		"sleep": ends("", ""), "menu": ends("", ""), "imgtrust": ends("", ""), "imgstat": ends("", ""), "sync": ends("", ""),
+		"sleep": ipxeSleep, "menu": ends("", ""), "imgtrust": ends("", ""), "imgstat": ends("", ""), "sync": ends("", ""),
 		"console": ends("", ""),
 	}
 }
@@ -164,6 +165,11 @@ func ipxeCommands() map[string]ipxeCommand {
 // ends is a command that has no other effect.
 func ends(kind End, why string) ipxeCommand {
 	return func(*ipxeRun, map[string]string, []string) (ending, bool) { return ending{kind, why}, true }
+}
+
+func ipxeSleep(r *ipxeRun, _ map[string]string, _ []string) (ending, bool) {
+	r.slept = true
+	return ending{}, true
 }
 
 func ipxeEcho(r *ipxeRun, _ map[string]string, a []string) (ending, bool) {
@@ -247,8 +253,11 @@ func ipxeChain(r *ipxeRun, _ map[string]string, a []string) (ending, bool) {
 	if len(a) == 0 {
 		return ipxeBoot(r, nil, nil)
 	}
+	if r.slept {
+		return ending{EndAgain, "it waits, and then asks for " + a[0]}, true
+	}
 	end := r.session.chain(a[0])
-	return end, end.kind == "" || end.kind != EndBack
+	return end, end.kind != EndBack
 }
 
 func ipxeBoot(r *ipxeRun, _ map[string]string, _ []string) (ending, bool) {

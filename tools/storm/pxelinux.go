@@ -44,7 +44,7 @@ func (s *session) pxelinuxNames() []string {
 type syslinuxLabel struct {
 	kernel, append, config string
 	initrds                []string
-	local, bootif          bool
+	local, back, bootif    bool
 }
 
 // syslinux reads a configuration and starts its default entry: nobody is at the keyboard.
@@ -52,8 +52,8 @@ func (s *session) syslinux(name, text string) ending {
 	if s.repeated(name) {
 		return ending{EndAgain, "it reads " + name + " again"}
 	}
-	labels, def, prompts := s.syslinuxRead(text)
-	if prompts {
+	labels, def, prompt, limit := s.syslinuxRead(text)
+	if prompt && !limit {
 		return stuck("pxelinux waits at its prompt")
 	}
 	l := labels[def]
@@ -61,10 +61,12 @@ func (s *session) syslinux(name, text string) ending {
 		return stuck("the configuration %s has no entry %q to start", name, def)
 	}
 	switch {
-	case l.local && s.m.Disk:
+	case l.local && s.m.Disk && !l.back:
 		return ending{EndLocal, "pxelinux starts the disk"}
 	case l.local:
 		return ending{EndBack, "pxelinux gives the machine back"}
+	case l.config != "" && prompt:
+		return ending{EndAgain, "it waits, and then reads " + l.config}
 	case l.config != "":
 		return s.syslinuxConfig(s.syslinuxName(l.config))
 	case l.kernel == "":
@@ -116,11 +118,10 @@ func (s *session) syslinuxKernel(l *syslinuxLabel) ending {
 }
 
 // syslinuxRead reads the directives that muster and its forerunners write; a keyword has no case. A prompt without a time
-// limit waits for a person.
-func (s *session) syslinuxRead(text string) (labels map[string]*syslinuxLabel, def string, prompts bool) {
+// limit waits for a person, one with it just waits.
+func (s *session) syslinuxRead(text string) (labels map[string]*syslinuxLabel, def string, prompt, limit bool) {
 	labels = map[string]*syslinuxLabel{}
 	var at *syslinuxLabel
-	var prompt, timeout bool
 	for _, line := range strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' }) {
 		word, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
 		rest = strings.TrimSpace(rest)
@@ -130,7 +131,7 @@ func (s *session) syslinuxRead(text string) (labels map[string]*syslinuxLabel, d
 		case word == "PROMPT":
 			prompt = rest != "0"
 		case word == "TIMEOUT":
-			timeout = rest != "0"
+			limit = rest != "0"
 		case word == "SAY":
 			s.say(rest)
 		case word == "LABEL":
@@ -155,10 +156,10 @@ func (s *session) syslinuxRead(text string) (labels map[string]*syslinuxLabel, d
 		case word == "CONFIG":
 			at.config = strings.Fields(rest + " ?")[0]
 		case word == "LOCALBOOT":
-			at.local = true
+			at.local, at.back = true, rest == "-1" // -1 gives the machine back to the BIOS
 		case word == "IPAPPEND" || word == "SYSAPPEND":
 			at.bootif = rest != "" && rest != "0" && fmt.Sprint(rest) != "1"
 		}
 	}
-	return labels, def, prompt && !timeout
+	return labels, def, prompt, limit
 }

@@ -69,7 +69,7 @@ func (r *rack) set(s boot.Step) {
 var files = map[string]string{"ramdisk/vmlinuz": "kernel", "ramdisk/ramdisk.cpio.gz": "ramdisk"}
 
 // newRack starts the services; edit may change DHCP.
-func newRack(t *testing.T, uefi string, edit func(*dhcp.Config)) *rack {
+func newRack(t *testing.T, loaders boot.Loaders, edit func(*dhcp.Config)) *rack {
 	t.Helper()
 	if os.Getenv(inside) == "" {
 		t.Skip("needs root for a network namespace")
@@ -85,7 +85,7 @@ func newRack(t *testing.T, uefi string, edit func(*dhcp.Config)) *rack {
 	for name, text := range files {
 		write(t, filepath.Join(dir, "files", name), text)
 	}
-	for _, name := range []string{"undionly.kpxe", "snponly.efi", "shimx64.efi", "grubx64.efi"} {
+	for _, name := range []string{"undionly.kpxe", "snponly.efi", "shimx64.efi", "grubx64.efi", "pxelinux.0", "ldlinux.c32"} {
 		write(t, filepath.Join(dir, "loaders", name), strings.Repeat(name, 1000))
 	}
 	root, err := os.OpenRoot(filepath.Join(dir, "files"))
@@ -98,7 +98,8 @@ func newRack(t *testing.T, uefi string, edit func(*dhcp.Config)) *rack {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := boot.New(boot.Config{BaseURL: "http://" + us + ":8080", Source: r, Files: root, Loaders: boot.Loaders{Dir: filepath.Join(dir, "loaders"), Root: dir, UEFI: uefi}})
+	loaders.Dir, loaders.Root = filepath.Join(dir, "loaders"), dir
+	b, err := boot.New(boot.Config{BaseURL: "http://" + us + ":8080", Source: r, Files: root, Loaders: loaders})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,7 +184,7 @@ func machine(t *testing.T, profile string) Machine {
 }
 
 func TestEveryProfileReachesItsStep(t *testing.T) {
-	r := newRack(t, "", nil)
+	r := newRack(t, boot.Loaders{}, nil)
 	for _, row := range []struct {
 		profile  string
 		loader   string // that loads the kernel
@@ -228,7 +229,7 @@ func TestEveryProfileReachesItsStep(t *testing.T) {
 }
 
 func TestSecureBootChain(t *testing.T) {
-	r := newRack(t, "shim", nil)
+	r := newRack(t, boot.Loaders{UEFI: "shim"}, nil)
 	for _, profile := range []string{"uefi", "uefi-http"} {
 		t.Run(profile, func(t *testing.T) {
 			r.set(ramdisk)
@@ -250,8 +251,24 @@ func TestSecureBootChain(t *testing.T) {
 	}
 }
 
+func TestPXELinuxFollowsEveryStep(t *testing.T) {
+	r := newRack(t, boot.Loaders{BIOS: "pxelinux"}, nil)
+	r.set(ramdisk)
+	m := machine(t, "bios")
+	got := m.Boot(context.Background(), r.wire)
+	if got.End != EndKernel || got.Loader != "pxelinux" || !containsAll(got.Args, []string{"BOOTIF=01-" + m.MAC.Dashes(), `muster.x="a b"`}) {
+		t.Fatalf("got %s", dump(got))
+	}
+	for step, want := range map[*boot.Step]End{&local: EndLocal, &wait: EndAgain, &refuse: EndBack} {
+		r.set(*step)
+		if got := machine(t, "bios").Boot(context.Background(), r.wire); got.End != want {
+			t.Errorf("%s ends in %s", step.Kind, dump(got))
+		}
+	}
+}
+
 func TestProxyWithoutALeaseServer(t *testing.T) {
-	r := newRack(t, "", func(c *dhcp.Config) { c.Mode = dhcp.ModeProxy })
+	r := newRack(t, boot.Loaders{}, func(c *dhcp.Config) { c.Mode = dhcp.ModeProxy })
 	r.set(ramdisk)
 	r.wire.Patience = time.Second
 	m := machine(t, "bios")
@@ -262,7 +279,7 @@ func TestProxyWithoutALeaseServer(t *testing.T) {
 }
 
 func TestNobodyAnswers(t *testing.T) {
-	r := newRack(t, "", func(c *dhcp.Config) { c.Mode = dhcp.ModeProxy })
+	r := newRack(t, boot.Loaders{}, func(c *dhcp.Config) { c.Mode = dhcp.ModeProxy })
 	r.wire.Patience, r.wire.Rounds = 50*time.Millisecond, 1
 	m := machine(t, "arm64") // no loader for it
 	got := m.Boot(context.Background(), r.wire)
