@@ -284,6 +284,9 @@ func (s *server) reportLoaders(l boot.Loaders) error {
 		status = nil // another distribution: versions stay unknown
 	}
 	defer status.Close()
+	for _, w := range l.Warnings(s.cfg.DHCP == "proxy") {
+		s.log.Warn("boot loaders", "err", w)
+	}
 	files, err := l.Files(status)
 	for _, f := range files {
 		s.log.Info("boot loader", "name", f.Name, "path", f.Path, "package", f.Package, "version", f.Version, "sha256", f.SHA256)
