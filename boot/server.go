@@ -86,9 +86,14 @@ func Handles(urlPath string) bool {
 // roots are the folders that loaders ask at the server's root, wherever they were loaded from.
 var roots = []string{"boot/", "grub/", "grub2/", "muster/grub/", "debian-installer/", "pxelinux.cfg/"}
 
-// ScriptURL is what iPXE is told to load: the identity is the packet's own, so that no bootstrap script is needed.
+// ScriptURL is what iPXE is told to load: the identity is the packet's own, so that no bootstrap script is needed. It is
+// empty for an iPXE that tells its features and can not load from here.
 func (s *Server) ScriptURL(c Client) string {
 	s.tries.runs(c.MAC)
+	if strings.HasPrefix(s.cfg.BaseURL, "https:") && len(c.Features) > 0 && !slices.Contains(c.Features, "https") {
+		s.cfg.Observe(Sighting{Time: s.cfg.Now(), Client: c, Proto: "dhcp", What: "refused", Text: "this iPXE has no HTTPS, and the base URL is " + s.cfg.BaseURL})
+		return ""
+	}
 	q := url.Values{"mac": {c.MAC.String()}}
 	if !c.UUID.IsZero() {
 		q.Set("uuid", c.UUID.String())

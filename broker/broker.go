@@ -34,6 +34,7 @@ type Config struct {
 	Kernel   string            // file name of the discovery kernel; if empty, vmlinuz
 	Ramdisk  []string          // file names of the ramdisk; if empty, ramdisk.cpio.gz
 	Args     kargs.Line        // more kernel arguments for the ramdisk, e.g. console=ttyS0
+	Menu     MenuConfig        // what may be chosen at a machine
 	Now      func() time.Time  // if nil, time.Now
 	Log      *slog.Logger      // if nil, slog.Default
 
@@ -101,6 +102,9 @@ func New(ctx context.Context, cfg Config) (*Broker, error) {
 	})
 	if err != nil {
 		return nil, fmt.Errorf("start broker: %w", err)
+	}
+	if err := b.checkMenu(); err != nil {
+		return nil, err
 	}
 	return b, b.loadKnown(ctx)
 }
@@ -227,7 +231,7 @@ func (b *Broker) Next(ctx context.Context, c boot.Client) (boot.Step, error) {
 	case err != nil:
 		return boot.Step{}, err
 	}
-	return b.step(n), nil
+	return b.offer(n, b.step(n)), nil
 }
 
 // step renders the decision for a node.

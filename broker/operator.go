@@ -9,6 +9,7 @@ import (
 
 	"muster/agent/facts"
 	"muster/boot"
+	"muster/boot/kargs"
 )
 
 // An Act is an operator's word about one node.
@@ -214,11 +215,20 @@ func (b *Broker) Step(ctx context.Context, name string) (boot.Client, boot.Step,
 	if n.Boot.EFI {
 		c.Arch = boot.ArchX64
 	}
-	s := b.step(n)
-	for i, a := range s.Args {
-		if a.Key == "muster.token" {
-			s.Args[i].Value = "HIDDEN"
+	s := b.offer(n, b.step(n))
+	hideToken(s.Args)
+	if s.Menu != nil {
+		for _, e := range s.Menu.Entries {
+			hideToken(e.Step.Args)
 		}
 	}
 	return c, s, nil
+}
+
+func hideToken(l kargs.Line) {
+	for i, a := range l {
+		if a.Key == "muster.token" {
+			l[i].Value = "HIDDEN"
+		}
+	}
 }

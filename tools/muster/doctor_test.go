@@ -213,3 +213,32 @@ func (w *ward) another(t *testing.T) {
 		t.Errorf("with another DHCP server: %v, exit %d; want that it is told", states, code)
 	}
 }
+
+// Golden case H5: the site leases and names another server, muster is a proxy, and GRUB is Debian 12's.
+func TestSignedLoadersBehindAProxy(t *testing.T) {
+	signed := "/usr/lib/grub/x86_64-efi-signed/grubnetx64.efi.signed"
+	grub, err := os.ReadFile(signed)
+	if err != nil {
+		t.Skip("grub-efi-amd64-signed is not installed")
+	}
+	for _, row := range []struct {
+		astray []string
+		uefi   string
+		want   string
+	}{{[]string{"192.0.2.1"}, "shim", wellFail}, {[]string{"192.0.2.1"}, "snponly", wellWarn}, {nil, "shim", ""}} {
+		d := &doctor{cfg: serveConfig{DHCP: "proxy", UEFILoader: row.uefi, BIOSLoader: "undionly"}, astray: row.astray}
+		d.theLoaders()
+		got := ""
+		for _, f := range d.found {
+			if f.Check == "secure boot" && strings.Contains(f.Found, "next-server") {
+				got = f.State
+			}
+		}
+		if bytes.Contains(grub, []byte("HTTP/1.1")) {
+			row.want = "" // a later GRUB
+		}
+		if got != row.want {
+			t.Errorf("lease servers that name another %q, --uefi-loader %s: %q; want %q: %+v", row.astray, row.uefi, got, row.want, d.found)
+		}
+	}
+}

@@ -54,7 +54,9 @@ type serveConfig struct {
 	KernelArgs   string `yaml:"kernel_args"`
 	LogLevel     string `yaml:"log_level"`
 
-	LoaderFor []boot.LoaderFor `yaml:"loader_for"` // rows, which no flag has
+	// What no flag has.
+	LoaderFor []boot.LoaderFor  `yaml:"loader_for"`
+	Menu      broker.MenuConfig `yaml:"menu"`
 }
 
 func serveCommand() *cobra.Command {
@@ -120,14 +122,14 @@ func readConfig(cmd *cobra.Command, file string, cfg *serveConfig) error {
 	if err := yaml.UnmarshalWithOptions(raw, &check, yaml.Strict()); err != nil {
 		return usageError{fmt.Errorf("configuration %s: %s", file, yaml.FormatError(err, false, true))}
 	}
-	cfg.LoaderFor = check.LoaderFor
+	cfg.LoaderFor, cfg.Menu = check.LoaderFor, check.Menu
 	var lines map[string]any
 	if err := yaml.Unmarshal(raw, &lines); err != nil {
 		return usageError{fmt.Errorf("configuration %s: %s", file, yaml.FormatError(err, false, true))}
 	}
 	for name, value := range lines {
 		flag := strings.ReplaceAll(name, "_", "-")
-		if name == "loader_for" || cmd.Flags().Changed(flag) {
+		if name == "loader_for" || name == "menu" || cmd.Flags().Changed(flag) {
 			continue
 		}
 		if err := cmd.Flags().Set(flag, fmt.Sprint(value)); err != nil {
@@ -255,7 +257,7 @@ func (s *server) openBroker(ctx context.Context) error {
 		return err
 	}
 	cfg := broker.Config{Store: s.store, Key: key, BaseURL: s.url, AgentURL: s.agentURL, Args: extra,
-		Ramdisk: servedRamdisk(s.cfg.Ramdisk), Log: s.log}
+		Ramdisk: servedRamdisk(s.cfg.Ramdisk), Menu: s.cfg.Menu, Log: s.log}
 	if s.cert != nil {
 		cfg.CA = s.cert.CA
 	}
@@ -300,6 +302,9 @@ func (s *server) reportLoaders(l boot.Loaders) error {
 	if f, err := os.Open("/var/lib/dpkg/status"); err == nil {
 		defer f.Close()
 		status = f
+	}
+	for _, w := range l.Warnings(s.cfg.DHCP == "proxy") {
+		s.log.Warn("boot loaders", "err", w)
 	}
 	files, err := l.Files(status)
 	for _, f := range files {
