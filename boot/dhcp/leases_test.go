@@ -21,6 +21,9 @@ import (
 
 var quiet = slog.New(slog.DiscardHandler)
 
+// lineOf is a binding's line in the lease file.
+func lineOf(b binding) string { return string(appendLine(nil, b)) }
+
 func macOf(n int) boot.MAC { return boot.MAC{2, 0, 0, byte(n >> 16), byte(n >> 8), byte(n)} }
 
 // testPool is so many addresses from 192.0.2.80.
@@ -484,4 +487,26 @@ func BenchmarkBind(b *testing.B) {
 			}
 		}
 	})
+}
+
+// BenchmarkLease is a lease from the DISCOVER's bytes to the ACK's, without sockets and disk.
+func BenchmarkLease(b *testing.B) {
+	d := newDesk(&testing.T{}, ModeServer, func(c *Config) {
+		c.Network.Prefix, c.Network.Router, c.Addr = netip.MustParsePrefix("10.64.0.0/10"), netip.Addr{}, netip.MustParseAddr("10.64.0.1")
+		c.Network.Ranges = []Range{{netip.MustParseAddr("10.64.16.0"), netip.MustParseAddr("10.65.15.255")}}
+		c.Observe = nil
+	})
+	var addr netip.Addr
+	d.send = func(a answer) error { addr = addrOf(a.p.YourIPAddr); return nil }
+	discover, request := message(1, optHex(55, "0103060f")).bytes(), message(3, optHex(55, "0103060f"), optHex(50, "00000000")).bytes()
+	at := bytes.Index(request, unhex("3204 00000000")) + 2
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		m := macOf(i % 65000)
+		copy(discover[28:], m[:])
+		copy(request[28:], m[:])
+		d.handle(b.Context(), on67(discover))
+		copy(request[at:], addr.AsSlice())
+		d.handle(b.Context(), on67(request))
+	}
 }

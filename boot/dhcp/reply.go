@@ -78,6 +78,7 @@ const (
 // An answer is a reply and where it goes.
 type answer struct {
 	p    *dhcpv4.DHCPv4
+	data []byte         // of p
 	src  netip.Addr     // our address
 	to   netip.AddrPort // a broadcast, a relay, or the client
 	mac  *boot.MAC      // set: the client has no address yet, a frame goes to its MAC
@@ -100,7 +101,9 @@ func reply(st site, q request, g grant, l load) (answer, error) {
 	if g.kind == dhcpv4.MessageTypeNak {
 		p.ServerIPAddr = ip(noAddr)
 		p.UpdateOption(dhcpv4.OptMessage(g.why))
-		return destination(q, g, us, p), nil
+		a := destination(q, g, us, p)
+		a.data = p.ToBytes()
+		return a, nil
 	}
 	if st.mode == ModeServer {
 		lease(q, g, us, p)
@@ -110,7 +113,10 @@ func reply(st site, q request, g grant, l load) (answer, error) {
 			return answer{}, err
 		}
 	}
-	return destination(q, g, us, p), fit(p, q)
+	a := destination(q, g, us, p)
+	var err error
+	a.data, err = fit(p, q)
+	return a, err
 }
 
 // skeleton is what every reply has: the header copied, and the options that are echoed (97 for GRUB, which learns the
@@ -273,23 +279,25 @@ const (
 // dispensable are the options a reply may lose to fit, the first one first.
 var dispensable = []uint8{119, 121, 42, 28, 26, 12, 15, 59, 58, 6}
 
-// fit makes the reply no longer than the client takes.
-func fit(p *dhcpv4.DHCPv4, q request) error {
+// fit writes the reply, no longer than the client takes.
+func fit(p *dhcpv4.DHCPv4, q request) ([]byte, error) {
 	room := leastSize
 	if b := q.option(57); len(b) == 2 {
 		room = min(max(int(binary.BigEndian.Uint16(b)), leastSize), mostSize)
 	}
 	room -= headers
+	data := p.ToBytes()
 	for _, code := range dispensable {
-		if len(p.ToBytes()) <= room {
-			return nil
+		if len(data) <= room {
+			break
 		}
 		p.DeleteOption(dhcpv4.GenericOptionCode(code))
+		data = p.ToBytes()
 	}
-	if n := len(p.ToBytes()); n > room {
-		return fmt.Errorf("write reply of %d bytes: the client takes %d", n, room)
+	if len(data) > room {
+		return nil, fmt.Errorf("write reply of %d bytes: the client takes %d", len(data), room)
 	}
-	return nil
+	return data, nil
 }
 
 func set(p *dhcpv4.DHCPv4, code uint8, value []byte) {

@@ -186,7 +186,7 @@ func TestWhatIsEchoed(t *testing.T) {
 				t.Errorf("option %d is %s; want %s", code, got, want)
 			}
 		}
-		if b := bytes.TrimRight(a.p.ToBytes(), "\x00"); !bytes.HasSuffix(b, unhex("52060104c0a80001ff")) {
+		if b := bytes.TrimRight(a.data, "\x00"); !bytes.HasSuffix(b, unhex("52060104c0a80001ff")) {
 			t.Errorf("option 82 is not the last: ...%x", b[len(b)-12:])
 		}
 		if p.Flags != 0x8000 || p.TransactionID != [4]byte{1, 2, 3, 4} || a.to != broadcast {
@@ -242,7 +242,7 @@ func TestReplyFitsTheClient(t *testing.T) {
 			}
 			p, a := d.must(t, on67(message(1, options...).bytes()))
 			if p.Options.Has(dhcpv4.OptionDomainName) != row.domain || !p.Options.Has(dhcpv4.OptionBootfileName) {
-				t.Errorf("domain %v in %d bytes; want %v, and the file always", !row.domain, len(a.p.ToBytes()), row.domain)
+				t.Errorf("domain %v in %d bytes; want %v, and the file always", !row.domain, len(a.data), row.domain)
 			}
 		})
 	}
@@ -341,8 +341,8 @@ func FuzzAnswer(f *testing.F) {
 			if mode == ModeProxy && (q.class == plain || q.client.Arch > archLast) {
 				t.Errorf("proxy answered class %v, arch %#x", q.class, q.client.Arch)
 			}
-			if p.OpCode != dhcpv4.OpcodeBootReply || len(a.p.ToBytes()) > mostSize || !a.to.IsValid() {
-				t.Errorf("reply op %d, %d bytes, to %v", p.OpCode, len(a.p.ToBytes()), a.to)
+			if p.OpCode != dhcpv4.OpcodeBootReply || len(a.data) > mostSize || !a.to.IsValid() {
+				t.Errorf("reply op %d, %d bytes, to %v", p.OpCode, len(a.data), a.to)
 			}
 		}
 	})
