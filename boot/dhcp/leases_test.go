@@ -469,6 +469,32 @@ func FuzzLeaseLine(f *testing.F) {
 	})
 }
 
+// FuzzLeaseFile reads files as a power cut, a bad disk or an editor leaves them: nothing hurts, what is read is of the
+// configuration, and what is written after it reads back whole.
+func FuzzLeaseFile(f *testing.F) {
+	good := lineOf(binding{mac: mac, addr: toUint(them), until: today})
+	f.Add([]byte(good + good))
+	f.Add([]byte(good[:20] + "\x00\x00\n" + good))
+	f.Add([]byte(strings.Repeat("x", 5000) + "\n" + good))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		l := memoryLeases(t, 20)
+		if _, err := readLines(bytes.NewReader(text), l.put); err != nil {
+			t.Fatal(err)
+		}
+		if p := l.pools[0]; p.taken != len(l.byAddr) || p.taken > p.usable {
+			t.Errorf("%d taken of %d, %d addresses", p.taken, p.usable, len(l.byAddr))
+		}
+		var again []byte
+		for _, b := range l.snapshot() {
+			again = appendLine(again, b)
+		}
+		back := memoryLeases(t, 20)
+		if lost, err := readLines(bytes.NewReader(again), back.put); lost > 0 || err != nil || len(back.byAddr) != len(l.byAddr) {
+			t.Errorf("%d bindings written, %d read, %d lines lost, %v", len(l.byAddr), len(back.byAddr), lost, err)
+		}
+	})
+}
+
 // BenchmarkBind is what the lease file costs: each lease is on disk before it counts.
 func BenchmarkBind(b *testing.B) {
 	p := &pool{prefix: netip.MustParsePrefix("1.0.0.0/8"), spans: []span{{1 << 24, 1<<24 + maxPool - 1}}, usable: maxPool}
