@@ -21,6 +21,8 @@ type site struct {
 	prefix netip.Prefix
 	nets   []*Network // server: what is leased, our own network first
 	relays []netip.Prefix
+
+	prefixPath string // option 210
 }
 
 // us is the address that a request was sent to, and our first one for a broadcast: iPXE drops an answer on port 4011
@@ -188,7 +190,20 @@ func bootFields(st site, q request, l load, us netip.Addr, p *dhcpv4.DHCPv4) err
 	if q.client.Kind == boot.KindIPXE && st.mode == ModeServer && q.in.port == serverPort {
 		set(p, 175, []byte{subNoPXEDHCP, 1, 1}) // wait for no proxy: one DISCOVER and up to 2 s less
 	}
+	if isPXELinux(l.file) {
+		for code, value := range map[uint8]string{209: "pxelinux.cfg/01-" + q.client.MAC.Dashes(), 210: st.prefixPath} {
+			if value != "" {
+				set(p, code, []byte(value))
+			}
+		}
+	}
 	return nameFile(p, l.file)
+}
+
+// isPXELinux says whether a loader is of the family that reads options 209 and 210 (RFC 5071): the first names the
+// configuration, which saves the walk through eleven names, the second is put before every name.
+func isPXELinux(name string) bool {
+	return slices.Contains([]string{"pxelinux.0", "lpxelinux.0", "syslinux.efi"}, base(name))
 }
 
 // rpiVendor is the boot menu that a Raspberry Pi's ROM looks for; the name and its blanks are part of it. Not tried on

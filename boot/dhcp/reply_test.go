@@ -220,6 +220,25 @@ func TestLongNames(t *testing.T) {
 	}
 }
 
+// N9: pxelinux is told its configuration and its prefix, other loaders neither.
+func TestPXELinuxIsToldItsConfiguration(t *testing.T) {
+	for _, row := range []struct{ loader, prefix, want string }{
+		{"pxelinux.0", "", "209 706178\n"},
+		{"syslinux/lpxelinux.0", "pfx/", "209 706178\n210 7066782f\n"},
+		{"undionly.kpxe", "pfx/", ""},
+	} {
+		d := newDesk(t, ModeProxy, func(c *Config) {
+			c.PathPrefix, c.Loader = row.prefix, func(boot.Client) (string, bool) { return row.loader, true }
+		})
+		p, a := d.must(t, on67(message(1, bios()...).bytes()))
+		want := proxyOffer + "sname 192.0.2.10\nfile " + row.loader + "\n" + bypassLine + idLine + "60 PXEClient\n" +
+			strings.Replace(row.want, "706178", hex.EncodeToString([]byte("pxelinux.cfg/01-52-54-00-12-34-56")), 1)
+		if diff := cmp.Diff(want, saidOf(p, a)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", row.loader, diff)
+		}
+	}
+}
+
 func TestReplyFitsTheClient(t *testing.T) {
 	d := newDesk(t, ModeServer, func(c *Config) {
 		c.Network.Domain = strings.Repeat("d", 250)
