@@ -12,7 +12,7 @@ PACKAGES = qemu-system-x86 seabios ipxe-qemu ovmf iproute2 ipxe shim-signed grub
 
 export CGO_ENABLED = 0
 
-.PHONY: all build run deps test test-short test-lab test-boot bench-facts bench-ramdisk race fuzz lint clean
+.PHONY: all build run deps test test-short test-lab test-boot bench-facts bench-ramdisk bench-boot race fuzz lint clean
 
 all: build
 
@@ -66,6 +66,10 @@ bench-facts: deps build
 # Sizes, build times, least memory and start of ramdisks beside initramfs-tools, dracut and a bare init (as root).
 bench-ramdisk: deps build
 	MUSTER_BENCH=1 MUSTER_CACHE=$(abspath $(CACHE)) $(GO) test -count=1 -timeout 120m -run BenchRamdisk -v ./tools/lab
+
+# DHCP, TFTP and HTTP beside the servers of the field, interleaved (as root).
+bench-boot: deps build
+	MUSTER_BENCH=1 MUSTER_CACHE=$(abspath $(CACHE)) $(GO) test -count=1 -timeout 120m -run 'BenchTFTP|BenchDHCP|BenchHTTP' -v ./tools/lab
 
 race:
 	CGO_ENABLED=1 $(GO) test -race -short ./...

@@ -44,10 +44,10 @@ func TestClientsAsCaptured(t *testing.T) {
 	}{
 		{"D1: an iPXE ROM on BIOS", packetD1(t), boot.Client{MAC: boot.MAC(unhex("fa165eec78e6")), UUID: uuid, Kind: boot.KindIPXE,
 			Features: []string{"aoe", "bzimage", "dns", "elf", "http", "iscsi", "menu", "multiboot", "pxe", "pxe_ext", "tftp"}},
-			"x86 BIOS; nic 1af4:1000; version 1.0.0; try 1"},
-		{"D2: UEFI firmware by PXE", raw(optionsD2), boot.Client{MAC: mac, UUID: uuid, Kind: boot.KindUEFI, Arch: boot.ArchX64}, "x64 UEFI"},
-		{"D3: UEFI firmware by HTTP", raw(optionsD3), boot.Client{MAC: mac, UUID: uuid, Kind: boot.KindUEFIHTTP, Arch: boot.ArchX64HTTP}, "x64 UEFI HTTP"},
-		{"D4: UEFI firmware asks its boot server", raw(optionsD4), boot.Client{MAC: mac, UUID: uuid, Kind: boot.KindUEFI, Arch: boot.ArchX64}, "x64 UEFI"},
+			"x86 BIOS; undi 2.1; nic 1af4:1000; version 1.0.0; try 1"},
+		{"D2: UEFI firmware by PXE", raw(optionsD2), boot.Client{MAC: mac, UUID: uuid, Kind: boot.KindUEFI, Arch: boot.ArchX64}, "x64 UEFI; undi 3.0"},
+		{"D3: UEFI firmware by HTTP", raw(optionsD3), boot.Client{MAC: mac, UUID: uuid, Kind: boot.KindUEFIHTTP, Arch: boot.ArchX64HTTP}, "x64 UEFI HTTP; undi 3.0"},
+		{"D4: UEFI firmware asks its boot server", raw(optionsD4), boot.Client{MAC: mac, UUID: uuid, Kind: boot.KindUEFI, Arch: boot.ArchX64}, "x64 UEFI; undi 3.0"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			q, err := parseRequest(on67(row.in))

@@ -50,7 +50,9 @@ type Config struct {
 	NoProbe      bool          // server: offer addresses without asking the link whether somebody has them
 
 	Relays []netip.Prefix // where relays (RFC 1542) may be, besides the networks; packets of others are dropped
-	HotKey *Prompt        // firmware shows this before it goes on, and a menu when F8 is pressed; nil: it goes on at once
+	// PathPrefix is what pxelinux puts before every name (option 210), with its slash; "": the loader's directory.
+	PathPrefix string
+	HotKey     *Prompt // firmware shows this before it goes on, and a menu when F8 is pressed; nil: it goes on at once
 
 	Source  boot.Source                                // asked for firmware clients: StepLocal is "boot your disk"; nil: never that
 	Loader  func(c boot.Client) (name string, ok bool) // file for a firmware client (TFTP), URL for uefi-http

@@ -255,3 +255,45 @@ func TestARP(t *testing.T) {
 		}
 	}
 }
+
+// FuzzARP is whatever the link may say where ARP is heard.
+func FuzzARP(f *testing.F) {
+	f.Add(probeFor([]byte{2, 0, 0, 0, 0, 1}, them))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if a, _, ok := parseARP(b); ok && (!a.Is4() || a.IsUnspecified()) {
+			t.Errorf("%x is about %v", b, a)
+		}
+	})
+}
+
+// FuzzIP is whatever the filter of the packet socket may let pass.
+func FuzzIP(f *testing.F) {
+	f.Add(frameOf([]byte{2, 0, 0, 0, 0, 1}, mac, netip.AddrPortFrom(us, 67), netip.AddrPortFrom(them, 68), raw(optionsD2))[14:])
+	f.Fuzz(func(t *testing.T, b []byte) {
+		in, ok := parseIP(b)
+		if ok && len(in.data) > len(b)-28 {
+			t.Errorf("%d bytes out of %d", len(in.data), len(b))
+		}
+		in.heard = true
+		newDesk(t, ModeServer, nil).offered(in)
+	})
+}
+
+func TestIP(t *testing.T) {
+	frame := frameOf([]byte{2, 0, 0, 0, 0, 1}, mac, netip.AddrPortFrom(us, 67), netip.AddrPortFrom(them, 68), []byte("data"))[14:]
+	in, ok := parseIP(append(frame, 0, 0, 0)) // Ethernet pads short frames
+	if !ok || string(in.data) != "data" || in.from != netip.AddrPortFrom(us, 67) || in.to != them || in.port != 68 {
+		t.Errorf("read %+v, %v", in, ok)
+	}
+	for name, edit := range map[string]func(b []byte){
+		"IPv6": func(b []byte) { b[0] = 0x65 }, "TCP": func(b []byte) { b[9] = 6 }, "a header that is longer than the packet": func(b []byte) { b[0] = 0x4f },
+		"a length beyond the packet": func(b []byte) { b[2] = 9 }, "a datagram beyond the packet": func(b []byte) { b[24] = 9 },
+		"a header of four words": func(b []byte) { b[0] = 0x44 },
+	} {
+		b := append([]byte(nil), frame...)
+		edit(b)
+		if in, ok := parseIP(b); ok {
+			t.Errorf("%s: read %+v", name, in)
+		}
+	}
+}

@@ -2,7 +2,8 @@ package dhcp
 
 import (
 	"bufio"
-	"bytes"
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -68,7 +69,7 @@ func (j *journal) add(b binding) func() error {
 		j.batch = &batch{done: make(chan struct{})}
 	}
 	mine := j.batch
-	mine.text = append(mine.text, lineOf(b)...)
+	mine.text = appendLine(mine.text, b)
 	mine.lines++
 	return func() error {
 		if lead {
@@ -116,15 +117,15 @@ func (j *journal) write(b *batch) error {
 func (j *journal) rewrite() (err error) {
 	defer func() { j.dirty = err != nil }()
 	list := j.snapshot()
-	var text bytes.Buffer
+	var text []byte
 	for _, b := range list {
-		text.WriteString(lineOf(b))
+		text = appendLine(text, b)
 	}
 	next, err := os.OpenFile(j.name+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return fmt.Errorf("rewrite lease file: %w", err)
 	}
-	_, err = next.Write(text.Bytes())
+	_, err = next.Write(text)
 	err = errors.Join(err, next.Sync())
 	if err == nil {
 		err = os.Rename(j.name+".new", j.name)
@@ -156,9 +157,16 @@ func syncDir(name string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-func lineOf(b binding) string {
-	s := fmt.Sprintf("%s %s %d", b.mac, toAddr(b.addr), b.until.Unix())
-	return fmt.Sprintf("%s %08x\n", s, crc32.ChecksumIEEE([]byte(s)))
+// appendLine writes a line with its end.
+func appendLine(text []byte, b binding) []byte {
+	begin := len(text)
+	text = append(text, b.mac.String()...)
+	text = toAddr(b.addr).AppendTo(append(text, ' '))
+	text = strconv.AppendInt(append(text, ' '), b.until.Unix(), 10)
+	var sum [4]byte
+	binary.BigEndian.PutUint32(sum[:], crc32.ChecksumIEEE(text[begin:]))
+	text = hex.AppendEncode(append(text, ' '), sum[:])
+	return append(text, '\n')
 }
 
 // parseLine reads a line without its end.

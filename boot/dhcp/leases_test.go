@@ -21,6 +21,9 @@ import (
 
 var quiet = slog.New(slog.DiscardHandler)
 
+// lineOf is a binding's line in the lease file.
+func lineOf(b binding) string { return string(appendLine(nil, b)) }
+
 func macOf(n int) boot.MAC { return boot.MAC{2, 0, 0, byte(n >> 16), byte(n >> 8), byte(n)} }
 
 // testPool is so many addresses from 192.0.2.80.
@@ -466,6 +469,32 @@ func FuzzLeaseLine(f *testing.F) {
 	})
 }
 
+// FuzzLeaseFile reads files as a power cut, a bad disk or an editor leaves them: nothing hurts, what is read is of the
+// configuration, and what is written after it reads back whole.
+func FuzzLeaseFile(f *testing.F) {
+	good := lineOf(binding{mac: mac, addr: toUint(them), until: today})
+	f.Add([]byte(good + good))
+	f.Add([]byte(good[:20] + "\x00\x00\n" + good))
+	f.Add([]byte(strings.Repeat("x", 5000) + "\n" + good))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		l := memoryLeases(t, 20)
+		if _, err := readLines(bytes.NewReader(text), l.put); err != nil {
+			t.Fatal(err)
+		}
+		if p := l.pools[0]; p.taken != len(l.byAddr) || p.taken > p.usable {
+			t.Errorf("%d taken of %d, %d addresses", p.taken, p.usable, len(l.byAddr))
+		}
+		var again []byte
+		for _, b := range l.snapshot() {
+			again = appendLine(again, b)
+		}
+		back := memoryLeases(t, 20)
+		if lost, err := readLines(bytes.NewReader(again), back.put); lost > 0 || err != nil || len(back.byAddr) != len(l.byAddr) {
+			t.Errorf("%d bindings written, %d read, %d lines lost, %v", len(l.byAddr), len(back.byAddr), lost, err)
+		}
+	})
+}
+
 // BenchmarkBind is what the lease file costs: each lease is on disk before it counts.
 func BenchmarkBind(b *testing.B) {
 	p := &pool{prefix: netip.MustParsePrefix("1.0.0.0/8"), spans: []span{{1 << 24, 1<<24 + maxPool - 1}}, usable: maxPool}
@@ -484,4 +513,26 @@ func BenchmarkBind(b *testing.B) {
 			}
 		}
 	})
+}
+
+// BenchmarkLease is a lease from the DISCOVER's bytes to the ACK's, without sockets and disk.
+func BenchmarkLease(b *testing.B) {
+	d := newDesk(&testing.T{}, ModeServer, func(c *Config) {
+		c.Network.Prefix, c.Network.Router, c.Addr = netip.MustParsePrefix("10.64.0.0/10"), netip.Addr{}, netip.MustParseAddr("10.64.0.1")
+		c.Network.Ranges = []Range{{netip.MustParseAddr("10.64.16.0"), netip.MustParseAddr("10.65.15.255")}}
+		c.Observe = nil
+	})
+	var addr netip.Addr
+	d.send = func(a answer) error { addr = addrOf(a.p.YourIPAddr); return nil }
+	discover, request := message(1, optHex(55, "0103060f")).bytes(), message(3, optHex(55, "0103060f"), optHex(50, "00000000")).bytes()
+	at := bytes.Index(request, unhex("3204 00000000")) + 2
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		m := macOf(i % 65000)
+		copy(discover[28:], m[:])
+		copy(request[28:], m[:])
+		d.handle(b.Context(), on67(discover))
+		copy(request[at:], addr.AsSlice())
+		d.handle(b.Context(), on67(request))
+	}
 }

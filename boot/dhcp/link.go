@@ -198,7 +198,7 @@ func (p *port) read() (inbound, error) {
 
 // send sends a reply by the port its request came to.
 func (l *link) send(a answer) error {
-	data := a.p.ToBytes()
+	data := a.data
 	if a.mac != nil && l.frames != nil {
 		dst := net.HardwareAddr(a.mac[:])
 		frame := frameOf(l.ifi.HardwareAddr, *a.mac, netip.AddrPortFrom(a.src, uint16(a.port)), a.to, data)

@@ -165,7 +165,7 @@ func (d *desk) said(t *testing.T, in inbound) (*dhcpv4.DHCPv4, answer, bool) {
 		return nil, a, false
 	}
 	d.noteReply(q, a)
-	p, err := dhcpv4.FromBytes(a.p.ToBytes())
+	p, err := dhcpv4.FromBytes(a.data)
 	if err != nil {
 		t.Fatalf("reply does not read back: %v", err)
 	}

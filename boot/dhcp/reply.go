@@ -21,6 +21,8 @@ type site struct {
 	prefix netip.Prefix
 	nets   []*Network // server: what is leased, our own network first
 	relays []netip.Prefix
+
+	prefixPath string // option 210
 }
 
 // us is the address that a request was sent to, and our first one for a broadcast: iPXE drops an answer on port 4011
@@ -78,6 +80,7 @@ const (
 // An answer is a reply and where it goes.
 type answer struct {
 	p    *dhcpv4.DHCPv4
+	data []byte         // of p
 	src  netip.Addr     // our address
 	to   netip.AddrPort // a broadcast, a relay, or the client
 	mac  *boot.MAC      // set: the client has no address yet, a frame goes to its MAC
@@ -100,7 +103,9 @@ func reply(st site, q request, g grant, l load) (answer, error) {
 	if g.kind == dhcpv4.MessageTypeNak {
 		p.ServerIPAddr = ip(noAddr)
 		p.UpdateOption(dhcpv4.OptMessage(g.why))
-		return destination(q, g, us, p), nil
+		a := destination(q, g, us, p)
+		a.data = p.ToBytes()
+		return a, nil
 	}
 	if st.mode == ModeServer {
 		lease(q, g, us, p)
@@ -110,7 +115,10 @@ func reply(st site, q request, g grant, l load) (answer, error) {
 			return answer{}, err
 		}
 	}
-	return destination(q, g, us, p), fit(p, q)
+	a := destination(q, g, us, p)
+	var err error
+	a.data, err = fit(p, q)
+	return a, err
 }
 
 // skeleton is what every reply has: the header copied, and the options that are echoed (97 for GRUB, which learns the
@@ -182,7 +190,20 @@ func bootFields(st site, q request, l load, us netip.Addr, p *dhcpv4.DHCPv4) err
 	if q.client.Kind == boot.KindIPXE && st.mode == ModeServer && q.in.port == serverPort {
 		set(p, 175, []byte{subNoPXEDHCP, 1, 1}) // wait for no proxy: one DISCOVER and up to 2 s less
 	}
+	if isPXELinux(l.file) {
+		for code, value := range map[uint8]string{209: "pxelinux.cfg/01-" + q.client.MAC.Dashes(), 210: st.prefixPath} {
+			if value != "" {
+				set(p, code, []byte(value))
+			}
+		}
+	}
 	return nameFile(p, l.file)
+}
+
+// isPXELinux says whether a loader is of the family that reads options 209 and 210 (RFC 5071): the first names the
+// configuration, which saves the walk through eleven names, the second is put before every name.
+func isPXELinux(name string) bool {
+	return slices.Contains([]string{"pxelinux.0", "lpxelinux.0", "syslinux.efi"}, base(name))
 }
 
 // rpiVendor is the boot menu that a Raspberry Pi's ROM looks for; the name and its blanks are part of it. Not tried on
@@ -273,23 +294,25 @@ const (
 // dispensable are the options a reply may lose to fit, the first one first.
 var dispensable = []uint8{119, 121, 42, 28, 26, 12, 15, 59, 58, 6}
 
-// fit makes the reply no longer than the client takes.
-func fit(p *dhcpv4.DHCPv4, q request) error {
+// fit writes the reply, no longer than the client takes.
+func fit(p *dhcpv4.DHCPv4, q request) ([]byte, error) {
 	room := leastSize
 	if b := q.option(57); len(b) == 2 {
 		room = min(max(int(binary.BigEndian.Uint16(b)), leastSize), mostSize)
 	}
 	room -= headers
+	data := p.ToBytes()
 	for _, code := range dispensable {
-		if len(p.ToBytes()) <= room {
-			return nil
+		if len(data) <= room {
+			break
 		}
 		p.DeleteOption(dhcpv4.GenericOptionCode(code))
+		data = p.ToBytes()
 	}
-	if n := len(p.ToBytes()); n > room {
-		return fmt.Errorf("write reply of %d bytes: the client takes %d", n, room)
+	if len(data) > room {
+		return nil, fmt.Errorf("write reply of %d bytes: the client takes %d", len(data), room)
 	}
-	return nil
+	return data, nil
 }
 
 func set(p *dhcpv4.DHCPv4, code uint8, value []byte) {

@@ -186,7 +186,7 @@ func TestWhatIsEchoed(t *testing.T) {
 				t.Errorf("option %d is %s; want %s", code, got, want)
 			}
 		}
-		if b := bytes.TrimRight(a.p.ToBytes(), "\x00"); !bytes.HasSuffix(b, unhex("52060104c0a80001ff")) {
+		if b := bytes.TrimRight(a.data, "\x00"); !bytes.HasSuffix(b, unhex("52060104c0a80001ff")) {
 			t.Errorf("option 82 is not the last: ...%x", b[len(b)-12:])
 		}
 		if p.Flags != 0x8000 || p.TransactionID != [4]byte{1, 2, 3, 4} || a.to != broadcast {
@@ -220,6 +220,25 @@ func TestLongNames(t *testing.T) {
 	}
 }
 
+// N9: pxelinux is told its configuration and its prefix, other loaders neither.
+func TestPXELinuxIsToldItsConfiguration(t *testing.T) {
+	for _, row := range []struct{ loader, prefix, want string }{
+		{"pxelinux.0", "", "209 706178\n"},
+		{"syslinux/lpxelinux.0", "pfx/", "209 706178\n210 7066782f\n"},
+		{"undionly.kpxe", "pfx/", ""},
+	} {
+		d := newDesk(t, ModeProxy, func(c *Config) {
+			c.PathPrefix, c.Loader = row.prefix, func(boot.Client) (string, bool) { return row.loader, true }
+		})
+		p, a := d.must(t, on67(message(1, bios()...).bytes()))
+		want := proxyOffer + "sname 192.0.2.10\nfile " + row.loader + "\n" + bypassLine + idLine + "60 PXEClient\n" +
+			strings.Replace(row.want, "706178", hex.EncodeToString([]byte("pxelinux.cfg/01-52-54-00-12-34-56")), 1)
+		if diff := cmp.Diff(want, saidOf(p, a)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", row.loader, diff)
+		}
+	}
+}
+
 func TestReplyFitsTheClient(t *testing.T) {
 	d := newDesk(t, ModeServer, func(c *Config) {
 		c.Network.Domain = strings.Repeat("d", 250)
@@ -242,7 +261,7 @@ func TestReplyFitsTheClient(t *testing.T) {
 			}
 			p, a := d.must(t, on67(message(1, options...).bytes()))
 			if p.Options.Has(dhcpv4.OptionDomainName) != row.domain || !p.Options.Has(dhcpv4.OptionBootfileName) {
-				t.Errorf("domain %v in %d bytes; want %v, and the file always", !row.domain, len(a.p.ToBytes()), row.domain)
+				t.Errorf("domain %v in %d bytes; want %v, and the file always", !row.domain, len(a.data), row.domain)
 			}
 		})
 	}
@@ -341,8 +360,8 @@ func FuzzAnswer(f *testing.F) {
 			if mode == ModeProxy && (q.class == plain || q.client.Arch > archLast) {
 				t.Errorf("proxy answered class %v, arch %#x", q.class, q.client.Arch)
 			}
-			if p.OpCode != dhcpv4.OpcodeBootReply || len(a.p.ToBytes()) > mostSize || !a.to.IsValid() {
-				t.Errorf("reply op %d, %d bytes, to %v", p.OpCode, len(a.p.ToBytes()), a.to)
+			if p.OpCode != dhcpv4.OpcodeBootReply || len(a.data) > mostSize || !a.to.IsValid() {
+				t.Errorf("reply op %d, %d bytes, to %v", p.OpCode, len(a.data), a.to)
 			}
 		}
 	})

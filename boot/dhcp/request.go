@@ -128,6 +128,9 @@ func (q *request) classify() {
 // notesOf is what the timeline shows of a boot client.
 func notesOf(q *request, rom etherboot) []string {
 	notes := []string{q.client.Arch.String()}
+	if u := q.option(94); len(u) == 3 && u[0] == 1 { // RFC 4578 section 2.2: UNDI is type 1
+		notes = append(notes, fmt.Sprintf("undi %d.%d", u[1], u[2]))
+	}
 	if rom.nic != "" {
 		notes = append(notes, "nic "+rom.nic)
 	}

@@ -2,7 +2,9 @@ package dhcp
 
 import (
 	"encoding/hex"
+	"maps"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -67,17 +69,15 @@ func TestDamagedVendors(t *testing.T) {
 	}
 }
 
-// FuzzVendor is Z2: what was read and written again reads the same.
+// FuzzVendor is Z2 for option 43: what was read and written again reads the same.
 func FuzzVendor(f *testing.F) {
 	for _, s := range []string{
-		"060108ff", "090f80000c4e6574776f726b20626f6f740a070050726f6d70740601020803800000470480000000ff", "b105011a", "b00101ff",
+		"060108ff", "090f80000c4e6574776f726b20626f6f740a070050726f6d70740601020803800000470480000000ff", "0a00", "4702",
 		"0601070807800101c000020a091600000a4c6f63616c206469736b8001064d75737465720a0100ff",
-		"b105011af41000eb03010000260101170101", "0a00", "4702",
 	} {
 		f.Add(unhex(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		parseEtherboot(b)
 		list, whole := parseSuboptions(b)
 		var again []byte
 		for _, s := range list {
@@ -97,6 +97,33 @@ func FuzzVendor(f *testing.F) {
 		}
 		if w, ok := parseVendor(out); len(out) > 1 && (!ok || !cmp.Equal(v, w, vendorCmp)) {
 			t.Errorf("%x = %+v, written as %x = %+v", b, v, out, w)
+		}
+	})
+}
+
+// FuzzEtherboot is Z2 for option 175: every feature has a name of the table and is there once, and bytes behind the end
+// or behind a cut change nothing before.
+func FuzzEtherboot(f *testing.F) {
+	for _, s := range []string{
+		"b105011af41000eb03010000260101170101", "b105018086100eeb03010000170101220101130101", "b105011a", "b00101ff", "130101130100", "eb02",
+	} {
+		f.Add(unhex(s))
+	}
+	known := slices.Sorted(maps.Values(featureNames))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		e := parseEtherboot(b)
+		for i, name := range e.features {
+			if _, ok := slices.BinarySearch(known, name); !ok || i > 0 && name <= e.features[i-1] {
+				t.Errorf("%x: features %q", b, e.features)
+			}
+		}
+		if !e.malformed {
+			if again := parseEtherboot(append(append([]byte(nil), b...), 255, 0x13, 1, 1)); !cmp.Equal(e, again, cmp.AllowUnexported(etherboot{})) {
+				t.Errorf("%x: %+v; with more behind its end %+v", b, e, again)
+			}
+		}
+		if len(e.nic) > 9 || len(e.version) > 11 {
+			t.Errorf("%x: nic %q, version %q", b, e.nic, e.version)
 		}
 	})
 }
