@@ -228,20 +228,18 @@ func TestCommandEndsWithItsGroup(t *testing.T) {
 	}
 	cancel()
 	cmd.Wait()
-	if pids := eventually(r.Name()); len(pids) != 0 {
+	if pids := remaining(r.Name(), 0); len(pids) != 0 {
 		t.Errorf("processes of the rack = %v; want none", pids)
 	}
 }
 
-// eventually gives the processes that are left after a moment.
-func eventually(rack string) (pids []int) {
-	for range 100 {
-		if pids, _ = processesIn(rack); len(pids) == 0 {
-			return nil
+// remaining waits until no more processes than that are left, for a minute at most, and gives those that are.
+func remaining(rack string, most int) (pids []int) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) { // a kill needs its moment
+		if pids, _ = processesIn(rack); len(pids) <= most || time.Now().After(end) {
+			return pids
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
-	return pids
 }
 
 // TestDownLeavesNothing: neither namespace nor process, whether a rack is taken down or its process is killed.
@@ -303,7 +301,7 @@ func TestKilledRunIsCleanedUp(t *testing.T) {
 	}
 	child.Process.Kill()
 	child.Wait()
-	if pids := eventually(name); len(pids) > 1 {
+	if pids := remaining(name, 1); len(pids) > 1 {
 		t.Errorf("processes after the kill = %v; want the stray alone", pids)
 	}
 	r := upRack(t, name)
