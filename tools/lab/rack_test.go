@@ -46,13 +46,6 @@ func addMachine(t *testing.T, r *Rack, c MachineConfig) *Machine {
 	return m
 }
 
-// within is a context of so much time; emulation beside other work is slow.
-func within(t *testing.T, d time.Duration) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), d)
-	t.Cleanup(cancel)
-	return ctx
-}
-
 // networkTried is what each firmware says on the serial port once it has asked the network in vain.
 var networkTried = map[Firmware]*regexp.Regexp{
 	BIOS:       regexp.MustCompile(`No more network devices`),
@@ -82,7 +75,7 @@ func TestFirmwareTriesNetworkThenDisk(t *testing.T) {
 			if err := m.On(); err != nil {
 				t.Fatal(err)
 			}
-			ctx := within(t, 5*time.Minute)
+			ctx := deadline(t)
 			for _, want := range []*regexp.Regexp{networkTried[fw], diskTried[fw]} {
 				line, err := m.WaitConsole(ctx, want)
 				if err != nil {
@@ -101,7 +94,7 @@ func TestFirmwareTriesNetworkThenDisk(t *testing.T) {
 func TestMachineObeysItsButtons(t *testing.T) {
 	r := upRack(t, "mustert1")
 	m := addMachine(t, r, MachineConfig{Name: "a", MemoryMiB: 128, MACs: []string{"52:54:00:00:00:01", "52:54:00:00:00:02"}})
-	ctx := within(t, 2*time.Minute)
+	ctx := deadline(t)
 	banner := regexp.MustCompile(`^SeaBIOS \(version`)
 	sees := func(what string) {
 		t.Helper()
@@ -174,7 +167,7 @@ func TestMachineThatCannotStartSaysWhy(t *testing.T) {
 // TestRackIsReachedFromThisProcess: a server inside, a client outside, and the host's own network between them.
 func TestRackIsReachedFromThisProcess(t *testing.T) {
 	r := upRack(t, "mustert3")
-	ctx := within(t, time.Minute)
+	ctx := deadline(t)
 	var inside net.Listener
 	if err := r.Do(func() (err error) {
 		inside, err = net.Listen("tcp", net.JoinHostPort(r.Addr().String(), "0"))
@@ -213,7 +206,7 @@ func TestRackIsReachedFromThisProcess(t *testing.T) {
 // TestCommandEndsWithItsGroup: what a command started goes when its context ends.
 func TestCommandEndsWithItsGroup(t *testing.T) {
 	r := upRack(t, "mustert4")
-	ctx, cancel := context.WithCancel(within(t, time.Minute))
+	ctx, cancel := context.WithCancel(deadline(t))
 	cmd := r.Command(ctx, "sh", "-c", "sleep 1000 & echo up; wait")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
