@@ -26,14 +26,17 @@ build:
 		cmp -s bin/userland/$$u tools/muster/userland/$$u || cp bin/userland/$$u tools/muster/userland/$$u; done
 	$(GOBUILD) -o bin/muster ./tools/muster
 
-# Installs only what is missing; says what it does when it is not root.
+# Installs only what is missing; says what it does when it is not root. A mirror may be away for a moment, and a fresh
+# machine's own updates may hold dpkg's lock.
+APT = apt-get -q -o Acquire::Retries=5 -o DPkg::Lock::Timeout=600
 deps:
 	@missing=; for p in $(PACKAGES); do \
 		dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
 	if [ -n "$$missing" ]; then \
 		if [ "$$(id -u)" != 0 ]; then echo "muster: as root: apt-get install --no-install-recommends$$missing" >&2; exit 1; fi; \
 		echo "installing$$missing"; \
-		apt-get update -q >/dev/null && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$missing >/dev/null; \
+		for again in 1 2 3; do $(APT) update >/dev/null && break; sleep 10; done; \
+		DEBIAN_FRONTEND=noninteractive $(APT) install -y --no-install-recommends $$missing >/dev/null; \
 	fi
 
 run: deps build

@@ -194,7 +194,7 @@ func TestColdplugFollowsNewBuses(t *testing.T) {
 		return i.insert(path)
 	}
 	s := &screen{}
-	p := &Plug{Root: root, Modules: m, Now: time.Now, Console: &Console{W: s, Uptime: func() time.Duration { return 0 }}}
+	p := &Plug{Root: root, Modules: m, Now: func() time.Time { return time.Time{} }, Console: &Console{W: s, Uptime: func() time.Duration { return 0 }}}
 	if err := p.Coldplug(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -218,7 +218,7 @@ func TestColdplugWithoutModules(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &Plug{Root: t.TempDir(), Modules: m, Now: time.Now}
+	p := &Plug{Root: t.TempDir(), Modules: m, Now: func() time.Time { return time.Time{} }}
 	if err := p.Coldplug(context.Background()); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("Coldplug without /sys = %v; want that it does not exist", err)
 	}

@@ -48,6 +48,9 @@ func (p *probe) ack(block uint16) { p.send([]byte{0, 4}, binary.BigEndian.Append
 
 var errSilent = errors.New("no packet")
 
+// patient is how long a packet that must come is waited for, on a machine busy with other things.
+const patient = time.Minute
+
 // next gives one packet: its operation and what follows.
 func (p *probe) next(wait time.Duration) (uint16, []byte, error) {
 	var buf [65536]byte
@@ -76,7 +79,7 @@ func (p *probe) read(words ...string) taken {
 	p.ask(1, words...)
 	got, size, want := taken{}, 512, uint16(1)
 	for {
-		op, rest, err := p.next(5 * time.Second)
+		op, rest, err := p.next(patient)
 		if err != nil {
 			p.t.Fatalf("read %q: block %d: %v", words, want, err)
 		}

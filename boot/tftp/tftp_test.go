@@ -202,7 +202,7 @@ func TestRefusals(t *testing.T) { // T17
 			_, addr := start(t, nil, nil)
 			p := dial(t, addr)
 			p.send([]byte(row.packet))
-			wait := 5 * time.Second
+			wait := patient
 			if row.want == "" {
 				wait = 200 * time.Millisecond
 			}
@@ -217,7 +217,7 @@ func TestProbeIsNoFailure(t *testing.T) { // T9
 	tr, addr := start(t, map[string][]byte{"x": noise(5000)}, nil)
 	p := dial(t, addr)
 	p.ask(1, "x", "octet", "tsize", "0")
-	if op, _, err := p.next(5 * time.Second); op != 6 {
+	if op, _, err := p.next(patient); op != 6 {
 		t.Fatalf("answer %d, %v; want OACK", op, err)
 	}
 	p.send([]byte("\x00\x05\x00\x08User aborted the transfer\x00"))
@@ -251,19 +251,29 @@ func TestSourceThatNeverAnswers(t *testing.T) { // T15
 		p.to = addr
 		p.ask(1, "x", "octet", "tsize", "0", "blksize", "1024")
 	}
-	answers := 0
-	for {
-		_, rest, err := p.next(300 * time.Millisecond)
-		if err != nil {
-			break
+	p.to = addr
+	p.send([]byte("\x00\x01f\x00octet")) // answered in its turn: all before it have been decided then
+	transfers, decided := map[netip.AddrPort]bool{}, false
+	for wait := patient; ; {
+		op, rest, err := p.next(wait)
+		switch {
+		case err != nil && decided:
+			if len(transfers) != 4 {
+				t.Errorf("%d transfers were started for a source that never answers; want 4", len(transfers))
+			}
+			return
+		case err != nil:
+			t.Fatalf("%d transfers and no answer to the last request: %v", len(transfers), err)
+		case op == 5:
+			decided = true
+		case len(rest)+2 > len("\x00\x01x\x00octet\x00tsize\x000\x00blksize\x001024\x00"):
+			t.Errorf("answer of %d bytes to a smaller request", len(rest)+2)
+		default:
+			transfers[p.to] = true // each has a port of its own, from which it also says the same again
 		}
-		answers++
-		if asked := len("\x00\x01x\x00octet\x00tsize\x000\x00blksize\x001024\x00"); len(rest)+2 > asked {
-			t.Errorf("answer of %d bytes to a request of %d", len(rest)+2, asked)
+		if decided && len(transfers) >= 4 {
+			wait = 300 * time.Millisecond // for one too many
 		}
-	}
-	if answers != 4 {
-		t.Errorf("%d transfers were started for a source that never answers; want 4", answers)
 	}
 }
 
@@ -271,18 +281,17 @@ func TestBusyServerSaysSo(t *testing.T) {
 	_, addr := start(t, map[string][]byte{"x": noise(5000)}, func(c *Config) { c.MaxTransfers = 1 })
 	first := dial(t, addr)
 	first.ask(1, "x", "octet")
-	if op, _, err := first.next(5 * time.Second); op != 3 {
+	if op, _, err := first.next(patient); op != 3 {
 		t.Fatalf("first reader: operation %d, %v; want DATA", op, err)
 	}
 	if got := dial(t, addr).read("x", "octet"); got.err != "0 Server busy" {
 		t.Errorf("second reader: %q; want busy", got.err)
 	}
 	first.send([]byte("\x00\x05\x00\x00\x00"))
-	for range 50 {
+	for end := time.Now().Add(patient); time.Now().Before(end); time.Sleep(20 * time.Millisecond) { // no more than a source may ask
 		if got := dial(t, addr).read("x", "octet"); got.err == "" {
 			return
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
 	t.Error("the place of a reader that left is never free again")
 }
@@ -292,7 +301,7 @@ func TestLostBlockIsSentAgain(t *testing.T) {
 	p := dial(t, addr)
 	p.ask(1, "x", "octet")
 	for range 2 { // the first is "lost"
-		if op, rest, err := p.next(5 * time.Second); op != 3 || string(rest) != "\x00\x01hello" {
+		if op, rest, err := p.next(patient); op != 3 || string(rest) != "\x00\x01hello" {
 			t.Fatalf("got operation %d %q, %v; want DATA 1", op, rest, err)
 		}
 	}
@@ -306,15 +315,14 @@ func TestServeReportsASocketThatFails(t *testing.T) {
 	}
 	done := make(chan error, 1)
 	go func() { done <- New(Config{}).Serve(context.Background(), conn) }()
-	time.Sleep(20 * time.Millisecond)
+	p := dial(t, conn.LocalAddr().(*net.UDPAddr).AddrPort())
+	p.send([]byte("\x00\x02f\x00octet\x00"))
+	if op, _, err := p.next(patient); op != 5 {
+		t.Fatalf("operation %d, %v; want that it serves", op, err)
+	}
 	conn.Close()
-	select {
-	case err := <-done:
-		if !errors.Is(err, net.ErrClosed) {
-			t.Errorf("Serve = %v; want %v", err, net.ErrClosed)
-		}
-	case <-time.After(5 * time.Second):
-		t.Error("Serve goes on without its socket")
+	if err := <-done; !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Serve = %v; want %v", err, net.ErrClosed)
 	}
 }
 

@@ -84,7 +84,7 @@ func TestDebianImageBoots(t *testing.T) {
 // the processor time that the whole run took, which says more on a busy host.
 func bootUntil(t *testing.T, args, shows []string, prompt string) (atPrompt, cpu time.Duration) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithCancel(deadline(t))
 	defer cancel()
 	var out consoleText
 	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", args...)

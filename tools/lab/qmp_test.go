@@ -9,6 +9,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -76,36 +77,38 @@ func TestQMPSaysWhatQEMURefused(t *testing.T) {
 }
 
 func TestQMPGivesUp(t *testing.T) {
-	hold := make(chan struct{})
-	t.Cleanup(func() { close(hold) })
-	q, err := newQMP(t.Context(), fakeQEMU(t, func(command string) string {
-		if strings.Contains(command, "slow") {
-			<-hold
+	synctest.Test(t, func(t *testing.T) {
+		hold := make(chan struct{})
+		t.Cleanup(func() { close(hold) })
+		q, err := newQMP(t.Context(), fakeQEMU(t, func(command string) string {
+			if strings.Contains(command, "slow") {
+				<-hold
+			}
+			return ""
+		}), nil)
+		if err != nil {
+			t.Fatal(err)
 		}
-		return ""
-	}), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-	defer cancel()
-	if _, err := q.run(ctx, "slow", nil); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("run() of what is not answered = %v; want that time is over", err)
-	}
-	if _, err := q.run(t.Context(), "next", nil); err == nil {
-		t.Error("run() on a lost connection = nil; want an error")
-	}
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer cancel()
+		if _, err := q.run(ctx, "slow", nil); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("run() of what is not answered = %v; want that time is over", err)
+		}
+		if _, err := q.run(t.Context(), "next", nil); err == nil {
+			t.Error("run() on a lost connection = nil; want an error")
+		}
 
-	q, err = newQMP(t.Context(), fakeQEMU(t, func(string) string { return "" }), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := q.run(t.Context(), "quit", nil); !errors.Is(err, errHungUp) {
-		t.Errorf("run() = %v; want that qemu hung up", err)
-	}
-	dead, theirs := net.Pipe()
-	theirs.Close()
-	if _, err := newQMP(t.Context(), dead, nil); !errors.Is(err, errHungUp) {
-		t.Errorf("newQMP() without QEMU = %v; want that it hung up", err)
-	}
+		q, err = newQMP(t.Context(), fakeQEMU(t, func(string) string { return "" }), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := q.run(t.Context(), "quit", nil); !errors.Is(err, errHungUp) {
+			t.Errorf("run() = %v; want that qemu hung up", err)
+		}
+		dead, theirs := net.Pipe()
+		theirs.Close()
+		if _, err := newQMP(t.Context(), dead, nil); !errors.Is(err, errHungUp) {
+			t.Errorf("newQMP() without QEMU = %v; want that it hung up", err)
+		}
+	})
 }

@@ -46,13 +46,6 @@ func addMachine(t *testing.T, r *Rack, c MachineConfig) *Machine {
 	return m
 }
 
-// within is a context of so much time; emulation beside other work is slow.
-func within(t *testing.T, d time.Duration) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), d)
-	t.Cleanup(cancel)
-	return ctx
-}
-
 // networkTried is what each firmware says on the serial port once it has asked the network in vain.
 var networkTried = map[Firmware]*regexp.Regexp{
 	BIOS:       regexp.MustCompile(`No more network devices`),
@@ -82,7 +75,7 @@ func TestFirmwareTriesNetworkThenDisk(t *testing.T) {
 			if err := m.On(); err != nil {
 				t.Fatal(err)
 			}
-			ctx := within(t, 5*time.Minute)
+			ctx := deadline(t)
 			for _, want := range []*regexp.Regexp{networkTried[fw], diskTried[fw]} {
 				line, err := m.WaitConsole(ctx, want)
 				if err != nil {
@@ -101,7 +94,7 @@ func TestFirmwareTriesNetworkThenDisk(t *testing.T) {
 func TestMachineObeysItsButtons(t *testing.T) {
 	r := upRack(t, "mustert1")
 	m := addMachine(t, r, MachineConfig{Name: "a", MemoryMiB: 128, MACs: []string{"52:54:00:00:00:01", "52:54:00:00:00:02"}})
-	ctx := within(t, 2*time.Minute)
+	ctx := deadline(t)
 	banner := regexp.MustCompile(`^SeaBIOS \(version`)
 	sees := func(what string) {
 		t.Helper()
@@ -174,7 +167,7 @@ func TestMachineThatCannotStartSaysWhy(t *testing.T) {
 // TestRackIsReachedFromThisProcess: a server inside, a client outside, and the host's own network between them.
 func TestRackIsReachedFromThisProcess(t *testing.T) {
 	r := upRack(t, "mustert3")
-	ctx := within(t, time.Minute)
+	ctx := deadline(t)
 	var inside net.Listener
 	if err := r.Do(func() (err error) {
 		inside, err = net.Listen("tcp", net.JoinHostPort(r.Addr().String(), "0"))
@@ -213,7 +206,7 @@ func TestRackIsReachedFromThisProcess(t *testing.T) {
 // TestCommandEndsWithItsGroup: what a command started goes when its context ends.
 func TestCommandEndsWithItsGroup(t *testing.T) {
 	r := upRack(t, "mustert4")
-	ctx, cancel := context.WithCancel(within(t, time.Minute))
+	ctx, cancel := context.WithCancel(deadline(t))
 	cmd := r.Command(ctx, "sh", "-c", "sleep 1000 & echo up; wait")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -228,20 +221,18 @@ func TestCommandEndsWithItsGroup(t *testing.T) {
 	}
 	cancel()
 	cmd.Wait()
-	if pids := eventually(r.Name()); len(pids) != 0 {
+	if pids := remaining(r.Name(), 0); len(pids) != 0 {
 		t.Errorf("processes of the rack = %v; want none", pids)
 	}
 }
 
-// eventually gives the processes that are left after a moment.
-func eventually(rack string) (pids []int) {
-	for range 100 {
-		if pids, _ = processesIn(rack); len(pids) == 0 {
-			return nil
+// remaining waits until no more processes than that are left, for a minute at most, and gives those that are.
+func remaining(rack string, most int) (pids []int) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) { // a kill needs its moment
+		if pids, _ = processesIn(rack); len(pids) <= most || time.Now().After(end) {
+			return pids
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
-	return pids
 }
 
 // TestDownLeavesNothing: neither namespace nor process, whether a rack is taken down or its process is killed.
@@ -303,7 +294,7 @@ func TestKilledRunIsCleanedUp(t *testing.T) {
 	}
 	child.Process.Kill()
 	child.Wait()
-	if pids := eventually(name); len(pids) > 1 {
+	if pids := remaining(name, 1); len(pids) > 1 {
 		t.Errorf("processes after the kill = %v; want the stray alone", pids)
 	}
 	r := upRack(t, name)

@@ -70,11 +70,8 @@ func serveCmd(ts *testscript.TestScript, neg bool, args []string) {
 	if p := filepath.Join(strings.Split(ts.Getenv("PATH"), string(os.PathListSeparator))[0], "muster"); err != nil {
 		path = p
 	}
-	addr := ts.Getenv("ADDR")
-	if addr == "" {
-		addr = "127.0.0.1:0"
-	}
-	all := append([]string{"serve", "--data", ts.MkAbs("data"), "--http", addr, "--https", "127.0.0.1:0", "--tftp", "off"}, args...)
+	// A port of its own at every start: that of a server that was killed may be another program's by now.
+	all := append([]string{"serve", "--data", ts.MkAbs("data"), "--http", "127.0.0.1:0", "--https", "127.0.0.1:0", "--tftp", "off"}, args...)
 	cmd := exec.Command(path, all...)
 	cmd.Dir = ts.MkAbs(".")
 	cmd.Env = append(os.Environ(), "TESTSCRIPT_COMMAND=muster")
@@ -85,7 +82,7 @@ func serveCmd(ts *testscript.TestScript, neg bool, args []string) {
 	cmd.Stderr = log
 	ts.Check(cmd.Start())
 	ended := make(chan struct{})
-	go func() { cmd.Process.Wait(); close(ended) }() // who was killed is gone when all its threads are, and its ports with it
+	go func() { cmd.Process.Wait(); close(ended) }()
 	ts.Defer(func() { cmd.Process.Kill(); <-ended; out.Close(); log.Close() })
 	lines := bufio.NewScanner(out)
 	for lines.Scan() {
@@ -95,10 +92,9 @@ func serveCmd(ts *testscript.TestScript, neg bool, args []string) {
 		if _, ca, ok := strings.Cut(lines.Text(), ": "); ok && strings.HasPrefix(lines.Text(), "MUSTER_CA of ") {
 			ts.Setenv("CA", ca)
 		}
-		if m := regexp.MustCompile(`serves (http://(\S+)), agents (\S+),`).FindStringSubmatch(lines.Text()); m != nil {
+		if m := regexp.MustCompile(`serves (http://\S+), agents (\S+),`).FindStringSubmatch(lines.Text()); m != nil {
 			ts.Setenv("URL", m[1])
-			ts.Setenv("ADDR", m[2])
-			ts.Setenv("AGENTS", m[3])
+			ts.Setenv("AGENTS", m[2])
 			ts.Setenv("MUSTER_SERVER", "unix:"+ts.MkAbs("data/muster.sock"))
 			ts.Setenv("SERVE_PID", fmt.Sprint(cmd.Process.Pid))
 			go io.Copy(io.Discard, out)
