@@ -44,7 +44,6 @@ github.com/u-root/mkuimage       initramfs
 github.com/u-root/gobusybox      initramfs
 modernc.org/sqlite               broker/store
 github.com/expr-lang/expr        broker/rule
-github.com/smallstep/pkcs7       broker/repo
 github.com/spf13/cobra           tools/muster
 `
 
