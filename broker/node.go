@@ -78,6 +78,7 @@ type BootKeys struct {
 	KeyHash string `json:"key_hash"` // sha256 of the key of the running agent
 	Kind    string `json:"kind,omitempty"`
 	EFI     bool   `json:"efi,omitempty"`
+	Arch    string `json:"arch,omitempty"` // that firmware showed, as ramdisks say it
 	Addr    string `json:"addr,omitempty"`
 	Version string `json:"agent_version,omitempty"`
 	UpMS    int64  `json:"up_ms,omitempty"`   // kernel start to facts accepted

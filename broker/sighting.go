@@ -68,7 +68,7 @@ func (b *Broker) journal(ctx context.Context, batch []boot.Sighting) error {
 				n.Boot.Addr = s.Client.Addr.String()
 			}
 			if s.Client.Kind == boot.KindBIOS || s.Client.Kind == boot.KindUEFI || s.Client.Kind == boot.KindUEFIHTTP {
-				n.Boot.Kind, n.Boot.EFI = string(s.Client.Kind), s.Client.Arch.EFI()
+				n.Boot.Kind, n.Boot.EFI, n.Boot.Arch = string(s.Client.Kind), s.Client.Arch.EFI(), ramdiskArchs[s.Client.Arch]
 			}
 			touched = append(touched, n.ID)
 			if err := b.change(tx, n, sightingEvent(s)); err != nil {

@@ -153,7 +153,7 @@ func (s *Files) hold(sum string) (int64, error) {
 	}
 	st, err := os.Stat(p)
 	if errors.Is(err, fs.ErrNotExist) {
-		return 0, fmt.Errorf("file %s is not stored: muster ramdisk import sends it", sum)
+		return 0, fmt.Errorf("file %s is not stored (muster ramdisk import sends it): %w", sum, fs.ErrNotExist)
 	}
 	if err == nil {
 		err = os.Chtimes(p, s.now(), s.now())

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -31,12 +32,15 @@ func TestMain(m *testing.M) {
 // TestLife runs the life stories: each file under testdata/life is the life of a node, told to the real program over
 // real HTTP and HTTPS.
 func TestLife(t *testing.T) {
-	operatorChains := chains(t)
+	files := chains(t)
+	files["ramdisk/vmlinuz"] = bzImage("6.1.0-56-amd64", true)
+	files["ramdisk/ramdisk.cpio.gz"] = []byte("not much of a ramdisk")
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/life",
 		Setup: func(env *testscript.Env) error {
-			for name, content := range operatorChains {
-				if err := os.WriteFile(filepath.Join(env.WorkDir, name), content, 0o600); err != nil {
+			for name, content := range files {
+				path := filepath.Join(env.WorkDir, name)
+				if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, content, 0o600)); err != nil {
 					return err
 				}
 			}
@@ -61,7 +65,19 @@ func chains(t *testing.T) map[string][]byte {
 	return files
 }
 
-// serve starts muster serve on loopback, without DHCP and TFTP, and waits until it serves.
+// bzImage is what of an x86 kernel image tells its release (Documentation/arch/x86/boot.rst).
+func bzImage(release string, wide bool) []byte {
+	b := make([]byte, 0x400)
+	copy(b[0x1fe:], "\x55\xaaxxHdrS\x0f\x02")
+	copy(b[0x20e:], "\x00\x01")
+	if wide {
+		b[0x236] = 1
+	}
+	copy(b[0x300:], release+" (build@host) #1 SMP")
+	return b
+}
+
+// serve starts muster serve on loopback, with a ramdisk, without DHCP and TFTP, and waits until it serves.
 func serveCmd(ts *testscript.TestScript, neg bool, args []string) {
 	if neg {
 		ts.Fatalf("serve can not be negated")
@@ -74,7 +90,8 @@ func serveCmd(ts *testscript.TestScript, neg bool, args []string) {
 	if addr == "" {
 		addr = "127.0.0.1:0"
 	}
-	all := append([]string{"serve", "--data", ts.MkAbs("data"), "--http", addr, "--https", "127.0.0.1:0", "--tftp", "off"}, args...)
+	all := append([]string{"serve", "--data", ts.MkAbs("data"), "--http", addr, "--https", "127.0.0.1:0", "--tftp", "off",
+		"--ramdisk", ts.MkAbs("ramdisk")}, args...)
 	cmd := exec.Command(path, all...)
 	cmd.Dir = ts.MkAbs(".")
 	cmd.Env = append(os.Environ(), "TESTSCRIPT_COMMAND=muster")

@@ -45,6 +45,7 @@ type serveConfig struct {
 	TFTP         string `yaml:"tftp"`
 	URL          string `yaml:"url"`
 	Ramdisk      string `yaml:"ramdisk"`
+	ImgVerify    string `yaml:"imgverify"`
 	Loaders      string `yaml:"loaders"`
 	UEFILoader   string `yaml:"uefi_loader"`
 	KernelArgs   string `yaml:"kernel_args"`
@@ -84,7 +85,8 @@ func serveCommand() *cobra.Command {
 	f.BoolVar(&cfg.PlainSecrets, "plain-secrets", false, "take agents' keys and operators' tokens over plain HTTP too, where the network can read them")
 	f.StringVar(&cfg.TFTP, "tftp", ":69", "address of TFTP; off for none")
 	f.StringVar(&cfg.URL, "url", "", "base URL as boot loaders reach it (default: the interface's address and the port of --http); agents call its host by HTTPS")
-	f.StringVar(&cfg.Ramdisk, "ramdisk", "", "directory with vmlinuz and ramdisk (muster ramdisk build)")
+	f.StringVar(&cfg.Ramdisk, "ramdisk", "", "directory with vmlinuz and ramdisk (muster ramdisk build), imported at the start as ramdisk default-ARCH")
+	f.StringVar(&cfg.ImgVerify, "imgverify", "off", "have iPXE verify the signatures of ramdisks: off, on, or permanent (imgtrust --permanent); only an iPXE of your own can")
 	f.StringVar(&cfg.Loaders, "loaders", "", "directory with boot loaders of your own, looked at before the distribution's")
 	f.StringVar(&cfg.UEFILoader, "uefi-loader", "snponly", "first loader of UEFI machines: snponly, ipxe, or shim for Secure Boot")
 	f.StringVar(&cfg.KernelArgs, "kernel-args", "", "more kernel arguments for the ramdisk, e.g. console=ttyS0")
@@ -134,7 +136,7 @@ func serve(ctx context.Context, cfg serveConfig, out, errOut io.Writer) error {
 			log.Error("close", "err", err)
 		}
 	}()
-	for _, open := range []func(context.Context) error{s.openURL, s.openStore, s.openTLS, s.openBroker, s.openBoot, s.openNet, s.openAPI, s.checkCertificate} {
+	for _, open := range []func(context.Context) error{s.openURL, s.openStore, s.openTLS, s.openBroker, s.openRamdisk, s.openBoot, s.openNet, s.openAPI, s.checkCertificate} {
 		if err := open(ctx); err != nil {
 			return err
 		}
@@ -158,20 +160,20 @@ type server struct {
 	agentURL string
 	newToken string
 
-	store   *store.SQLite
-	images  *repo.Images
-	broker  *broker.Broker
-	files   *os.Root
-	boot    *boot.Server
-	dhcp    *dhcp.Server
-	tftp    *tftp.Server
-	tftpIn  *net.UDPConn
-	httpIn  net.Listener
-	httpsIn net.Listener        // of TLS; nil: off
-	cert    *broker.Certificate // nil: off
-	warned  time.Time           // of the certificate's end
-	localIn net.Listener
-	handler http.Handler
+	store    *store.SQLite
+	images   *repo.Images
+	ramdisks *repo.Files
+	broker   *broker.Broker
+	boot     *boot.Server
+	dhcp     *dhcp.Server
+	tftp     *tftp.Server
+	tftpIn   *net.UDPConn
+	httpIn   net.Listener
+	httpsIn  net.Listener        // of TLS; nil: off
+	cert     *broker.Certificate // nil: off
+	warned   time.Time           // of the certificate's end
+	localIn  net.Listener
+	handler  http.Handler
 }
 
 func newLog(w io.Writer, level string) (*slog.Logger, error) {
@@ -225,7 +227,10 @@ func (s *server) openStore(context.Context) (err error) {
 	if s.store, err = store.Open(s.cfg.Data); err != nil {
 		return err
 	}
-	s.images, err = repo.Open(filepath.Join(s.cfg.Data, "images"))
+	if s.images, err = repo.Open(filepath.Join(s.cfg.Data, "images")); err != nil {
+		return err
+	}
+	s.ramdisks, err = repo.OpenFiles(filepath.Join(s.cfg.Data, "ramdisks"), nil)
 	return err
 }
 
@@ -239,7 +244,7 @@ func (s *server) openBroker(ctx context.Context) error {
 		return err
 	}
 	cfg := broker.Config{Store: s.store, Key: key, BaseURL: s.url, AgentURL: s.agentURL, Args: extra,
-		Ramdisk: servedRamdisk(s.cfg.Ramdisk), Log: s.log}
+		Held: s.ramdisks.Held, Verify: s.cfg.ImgVerify != "off", TrustOnly: s.cfg.ImgVerify == "permanent", Log: s.log}
 	if s.cert != nil {
 		cfg.CA = s.cert.CA
 	}
@@ -248,13 +253,6 @@ func (s *server) openBroker(ctx context.Context) error {
 }
 
 func (s *server) openBoot(context.Context) (err error) {
-	if s.cfg.Ramdisk != "" {
-		if s.files, err = os.OpenRoot(s.cfg.Ramdisk); err != nil {
-			return fmt.Errorf("open ramdisk directory: %w", err)
-		}
-	} else {
-		s.log.Warn("no --ramdisk: machines that should discover themselves will find no kernel")
-	}
 	loaders := boot.Loaders{Dir: s.cfg.Loaders, UEFI: s.cfg.UEFILoader}
 	if err := loaders.Check(); err != nil {
 		if s.cfg.DHCP != "off" {
@@ -262,7 +260,7 @@ func (s *server) openBoot(context.Context) (err error) {
 		}
 		s.log.Warn("boot loaders", "err", err)
 	}
-	s.boot, err = boot.New(boot.Config{BaseURL: s.url, Source: s.broker, Files: s.files, Loaders: loaders,
+	s.boot, err = boot.New(boot.Config{BaseURL: s.url, Source: s.broker, Files: s.ramdisks, Loaders: loaders,
 		Client: s.client, Observe: s.broker.Observe, Log: s.log})
 	return err
 }
@@ -337,7 +335,7 @@ func (s *server) openAPI(context.Context) error {
 		return err
 	}
 	s.newToken = token
-	s.handler, err = api.New(api.Config{Broker: s.broker, Images: s.images, Boot: s.boot, TokenHash: hash, BaseURL: s.url,
+	s.handler, err = api.New(api.Config{Broker: s.broker, Images: s.images, Files: s.ramdisks, Boot: s.boot, TokenHash: hash, BaseURL: s.url,
 		PlainSecrets: s.cfg.PlainSecrets, Log: s.log})
 	if err != nil {
 		return err
@@ -365,6 +363,7 @@ func (s *server) run(ctx context.Context) error {
 		})
 	}
 	part("broker", s.broker.Run)
+	part("ramdisks", s.sweepRamdisks)
 	part("http", func(ctx context.Context) error { return s.serveHTTP(ctx, s.httpIn, nil) })
 	if s.cert != nil {
 		part("https", func(ctx context.Context) error { return s.serveHTTP(ctx, s.httpsIn, nil) })
@@ -410,9 +409,6 @@ func (s *server) close() error {
 	}
 	if s.store != nil {
 		errs = append(errs, s.store.Close())
-	}
-	if s.files != nil {
-		errs = append(errs, s.files.Close())
 	}
 	return errors.Join(errs...)
 }
