@@ -3,11 +3,16 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
+	"math/big"
 	"net/http"
 	"net/url"
 	"os"
@@ -35,6 +40,9 @@ func TestLife(t *testing.T) {
 	files := chains(t)
 	files["ramdisk/vmlinuz"] = bzImage("6.1.0-56-amd64", true)
 	files["ramdisk/ramdisk.cpio.gz"] = []byte("not much of a ramdisk")
+	files["old/vmlinuz"] = bzImage("6.1.0-55-amd64", true)
+	files["arm/vmlinuz"] = append(append(make([]byte, 0x38), "ARM\x64"...), "Linux version 6.1.0-56-arm64 (x)"+strings.Repeat("\x00", 100)...)
+	files["code.pem"], files["code.key"] = codeSigner(t)
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/life",
 		Setup: func(env *testscript.Env) error {
@@ -48,7 +56,7 @@ func TestLife(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"serve": serveCmd, "kill9": kill9Cmd, "boot": bootCmd, "checkin": checkinCmd, "post": postCmd,
-			"order": orderCmd, "report": reportCmd, "stage": stageCmd, "image": imageCmd, "agent": agentCmd,
+			"order": orderCmd, "report": reportCmd, "stage": stageCmd, "image": imageCmd, "load": loadCmd, "agent": agentCmd,
 		},
 	})
 }
@@ -75,6 +83,23 @@ func bzImage(release string, wide bool) []byte {
 	}
 	copy(b[0x300:], release+" (build@host) #1 SMP")
 	return b
+}
+
+// codeSigner is a certificate for signing code and its key, in PEM.
+func codeSigner(t *testing.T) (cert, key []byte) {
+	t.Helper()
+	k, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "who signs ramdisks"}, NotAfter: time.Now().AddDate(1, 0, 0),
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning}}
+	der, err := x509.CreateCertificate(rand.Reader, c, c, k.Public(), k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(k)})
 }
 
 // serve starts muster serve on loopback, with a ramdisk, without DHCP and TFTP, and waits until it serves.
@@ -222,6 +247,14 @@ func stageCmd(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	code, body := call(ts, http.MethodPost, "/node/v1/stage/"+args[0], token, "application/x-www-form-urlencoded", []byte("hostname=osd001"))
 	answer(ts, neg, code, body)
+}
+
+// load fetches what a boot script names, as the machine that was given it does: load SCRIPT.
+func loadCmd(ts *testscript.TestScript, neg bool, args []string) {
+	for _, m := range regexp.MustCompile(`https?://[^/]+(/boot/f/\S+)`).FindAllStringSubmatch(ts.ReadFile(args[0]), -1) {
+		code, body := call(ts, http.MethodGet, m[1], "", "", nil)
+		answer(ts, neg, code, body)
+	}
 }
 
 // image fetches the image of the order.
