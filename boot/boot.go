@@ -118,6 +118,11 @@ type Step struct {
 	After   time.Duration // wait: how long at first
 	Text    string        // wait, refuse: what the screen says
 	Because string        // one line: why this step
+
+	// Signatures are names of detached signatures, of the kernel and then of each initrd; if nil, nothing is verified.
+	// Only iPXE verifies: GRUB has shim for kernels.
+	Signatures []string
+	TrustOnly  bool // with Signatures: the machine's loader is to run nothing unverified from now on
 }
 
 // ErrNotFound is the answer for a name that leads to no file.

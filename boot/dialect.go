@@ -3,6 +3,7 @@ package boot
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"muster/boot/kargs"
@@ -44,10 +45,13 @@ func Render(d Dialect, base string, c Client, s Step) (string, error) {
 			return "", err
 		}
 	case StepRamdisk, StepKernel:
-		for _, name := range append([]string{s.Kernel}, s.Initrds...) {
+		for _, name := range slices.Concat([]string{s.Kernel}, s.Initrds, s.Signatures) {
 			if !safeName.MatchString(name) {
 				return "", fmt.Errorf("file name %q: want letters, digits and ._/- only", name)
 			}
+		}
+		if n := len(s.Signatures); n > 0 && n != 1+len(s.Initrds) {
+			return "", fmt.Errorf("%d signatures for a kernel and %d initrds", n, len(s.Initrds))
 		}
 		if err := checkArgs(s.Args); err != nil {
 			return "", err

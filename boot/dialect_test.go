@@ -30,6 +30,12 @@ func discovery() Step {
 		Args: kargs.Line{kargs.Set("muster.server", testBase), kargs.Set("muster.token", "node1.1.0123456789abcdef"), kargs.Set("console", "ttyS0,115200")}}
 }
 
+func signed(only bool) Step {
+	s := discovery()
+	s.Signatures, s.TrustOnly = []string{"vmlinuz.sig", "ramdisk.cpio.gz.sig"}, only
+	return s
+}
+
 func installer() Step {
 	return Step{Kind: StepKernel, Kernel: "debian-12/vmlinuz", Initrds: []string{"debian-12/initrd.gz", "overlay.cpio.gz"}, Because: "policy ceph-osd because storage-heavy, rack-b",
 		Args: kargs.Line{kargs.Flag("auto"), kargs.Set("muster.x", "a b"), kargs.Flag("---"), kargs.Flag("quiet")}}
@@ -42,6 +48,8 @@ var steps = []struct {
 	step   Step
 }{
 	{"ramdisk", onUEFI, discovery()},
+	{"ramdisk-signed", onBIOS, signed(false)},
+	{"ramdisk-trust", onUEFI, signed(true)},
 	{"kernel", onBIOS, installer()},
 	{"local-bios", onBIOS, Step{Kind: StepLocal, Because: "installed by policy ceph-osd"}},
 	{"local-efi", onUEFI, Step{Kind: StepLocal, Because: "installed by policy ceph-osd"}},
@@ -156,6 +164,8 @@ func TestRenderRefuses(t *testing.T) {
 		{"a file name with a blank", with(func(s *Step) { s.Initrds[0] = "a b" }), `file name "a b"`},
 		{"a file name with a line feed", with(func(s *Step) { s.Initrds[1] = "a\n" }), `file name "a\n"`},
 		{"a file name that expands", with(func(s *Step) { s.Kernel = "a${b}" }), `file name "a${b}"`},
+		{"a signature with a blank", with(func(s *Step) { s.Signatures = []string{"a", "b c", "d"} }), `file name "b c"`},
+		{"a signature too few", with(func(s *Step) { s.Signatures = []string{"a", "b"} }), "2 signatures for a kernel and 2 initrds"},
 		{"an argument with a single quote (G1)", with(func(s *Step) { s.Args[1].Value = "it's" }), "kernel argument muster.x"},
 		{"arguments that fit alone, but not beside the loader's own (P2)", with(func(s *Step) {
 			s.Args = kargs.Line{kargs.Set("k", strings.Repeat("x", kargs.MaxLine-10))}

@@ -53,9 +53,32 @@ func ipxeKernel(b *strings.Builder, base string, c Client, s Step) (string, erro
 	for i, name := range s.Initrds {
 		fmt.Fprintf(b, "initrd --name initrd%d %s/boot/f/%s || goto retry\n", i, base, name)
 	}
+	ipxeVerify(b, base, s)
 	fmt.Fprint(b, "boot || goto retry\n:retry\nimgfree\ninc try\niseq ${try} 5 && goto fail ||\nsleep ${try}\ngoto start\n")
 	fmt.Fprint(b, ":fail\necho muster: the kernel or ramdisk could not be loaded\nsleep 30\nreboot\n")
+	if len(s.Signatures) > 0 {
+		fmt.Fprint(b, ":unsigned\necho muster: a signature does not fit, or this iPXE was built without imgverify\nsleep 30\nreboot\n")
+	}
 	return b.String(), nil
+}
+
+// ipxeVerify asks iPXE to run only what was signed, kernel first. Distributions build it without these commands
+// (IMAGE_TRUST_CMD), and one that is to be fooled would leave them out: they are worth something in an iPXE of the
+// operator's own, with his root certificate in it, that trusts nothing from its first line on.
+func ipxeVerify(b *strings.Builder, base string, s Step) {
+	if len(s.Signatures) == 0 {
+		return
+	}
+	if s.TrustOnly {
+		fmt.Fprint(b, "imgtrust --permanent || goto unsigned\n")
+	}
+	for i, name := range s.Signatures {
+		image := "kernel"
+		if i > 0 {
+			image = fmt.Sprintf("initrd%d", i-1)
+		}
+		fmt.Fprintf(b, "imgverify %s %s/boot/f/%s || goto unsigned\n", image, base, name)
+	}
 }
 
 // ipxeLocal gives the machine to its disk. On EFI an exit status that is not 0 makes the firmware try its next boot
@@ -81,13 +104,24 @@ func ipxeAgain(base string, c Client, more string) string {
 	if c.Arch.EFI() {
 		u += "&platform=efi"
 	}
+	if arch := c.Arch.ipxe(); arch != "" {
+		u += "&arch=" + arch
+	}
 	return u + more
+}
+
+// ipxe is what ${buildarch} is where that is not said by platform alone.
+func (a Arch) ipxe() string {
+	if a == ArchARM64 || a == ArchARM64HTTP {
+		return "arm64"
+	}
+	return ""
 }
 
 // autoexec is the script of iPXE builds that ask for autoexec.ipxe before DHCP, for whom nobody is known to have the
 // address: it comes back with the NIC's.
 func autoexec(base string) string {
-	return "#!ipxe\ndhcp || reboot\nchain --replace --autofree " + base + "/boot/ipxe?mac=${netX/mac}&uuid=${uuid}&platform=${platform} || reboot\n"
+	return "#!ipxe\ndhcp || reboot\nchain --replace --autofree " + base + "/boot/ipxe?mac=${netX/mac}&uuid=${uuid}&platform=${platform}&arch=${buildarch} || reboot\n"
 }
 
 func seconds(d time.Duration) int {

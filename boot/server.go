@@ -25,7 +25,15 @@ import (
 type File struct {
 	Size    int64
 	ModTime time.Time // zero for a rendered file
+	Tag     string    // not empty: the name stands for these bytes for ever (HTTP's strong entity tag, RFC 9110 section 8.8.3)
 	Content io.ReadSeekCloser
+}
+
+// A FileStore has kernels and ramdisks, each under a name that stands for its bytes for ever: what is replaced gets
+// another name, so that a machine that was told of a kernel and a ramdisk gets those two. Open gives fs.ErrNotExist for
+// a name that is none. A *os.Root is one.
+type FileStore interface {
+	Open(name string) (*os.File, error)
 }
 
 // ResolveFunc gives the file that a loader's name stands for, the same for TFTP and HTTP; ErrNotFound when there is
@@ -34,9 +42,9 @@ type ResolveFunc func(ctx context.Context, name string, c Client) (File, error)
 
 // Config says what a Server serves.
 type Config struct {
-	BaseURL string   // of the broker as machines reach it, e.g. http://192.0.2.10:8080; URLs are never made from Host
-	Source  Source   // decides
-	Files   *os.Root // kernels and ramdisks; if nil, none
+	BaseURL string    // of the broker as machines reach it, e.g. http://192.0.2.10:8080; URLs are never made from Host
+	Source  Source    // decides
+	Files   FileStore // kernels and ramdisks; if nil, none
 	Loaders Loaders
 	Client  func(netip.Addr) Client // who has that address; if nil, nobody is known by address
 	Observe func(Sighting)          // every request; if nil, none
@@ -100,6 +108,9 @@ func (s *Server) ScriptURL(c Client) string {
 	}
 	if c.Arch.EFI() {
 		q.Set("platform", "efi")
+	}
+	if arch := c.Arch.ipxe(); arch != "" {
+		q.Set("arch", arch)
 	}
 	return s.cfg.BaseURL + "/boot/ipxe?" + strings.ReplaceAll(q.Encode(), "%3A", ":")
 }
@@ -180,7 +191,9 @@ func (s *Server) open(name string) (File, error) {
 	if len(name) > 255 || strings.ContainsRune(name, 0) {
 		return File{}, fmt.Errorf("file %q: %w", Printable(name), ErrNotFound)
 	}
-	return openFile(s.cfg.Files.Open(name))
+	f, err := openFile(s.cfg.Files.Open(name))
+	f.Tag = name
+	return f, err
 }
 
 // openFile turns an open file into a File, and whatever is no plain file into ErrNotFound.
@@ -236,7 +249,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer file.Content.Close()
 	head := w.Header()
 	head.Set("Content-Type", contentType(name, what))
-	if file.ModTime.IsZero() {
+	switch {
+	case file.Tag != "": // a proxy beside the machines may keep it
+		head.Set("ETag", `"`+file.Tag+`"`)
+		head.Set("Cache-Control", "public, max-age=31536000, immutable")
+		file.ModTime = time.Time{}
+	case file.ModTime.IsZero():
 		head.Set("Cache-Control", "no-store")
 	}
 	if r.Method == http.MethodGet {
@@ -305,6 +323,9 @@ func queryClient(q url.Values, c Client) (Client, error) {
 	}
 	c.Try, _ = strconv.Atoi(q.Get("try"))
 	c.Try = min(max(c.Try, 0), maxTry)
+	if q.Get("arch") == ArchARM64.ipxe() {
+		c.Arch = ArchARM64
+	}
 	c.Serial, c.Asset = Printable(q.Get("serial")), Printable(q.Get("asset"))
 	return c, nil
 }

@@ -295,6 +295,65 @@ func TestARangeResumesAFile(t *testing.T) {
 	}
 }
 
+// A file's name stands for its bytes: what was read once is good for ever, and a broken transfer goes on where it stopped.
+func TestFilesAreImmutable(t *testing.T) {
+	r := newRig(t, nil)
+	const tag, other = `"debian-12/initrd.gz"`, `"vmlinuz"`
+	for _, tt := range []struct {
+		name   string
+		method string
+		header []string
+		status int
+		body   string
+	}{
+		{"the whole", "GET", nil, 200, "an initrd"},
+		{"only its head", "HEAD", nil, 200, ""},
+		{"known already", "GET", []string{"If-None-Match: " + tag}, 304, ""},
+		{"another is known", "GET", []string{"If-None-Match: " + other}, 200, "an initrd"},
+		{"the rest of what was begun", "GET", []string{"Range: bytes=3-", "If-Range: " + tag}, 206, "initrd"},
+		{"the rest of something else", "GET", []string{"Range: bytes=3-", "If-Range: " + other}, 200, "an initrd"},
+		{"past its end", "GET", []string{"Range: bytes=99-"}, 416, "invalid range: failed to overlap\n"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			resp, body := r.ask(t, tt.method, "/boot/f/debian-12/initrd.gz", tt.header...)
+			if resp.StatusCode != tt.status || body != tt.body {
+				t.Errorf("%d %q; want %d %q", resp.StatusCode, body, tt.status, tt.body)
+			}
+			if tt.status == 416 {
+				return
+			}
+			if h := resp.Header; h.Get("ETag") != tag || h.Get("Cache-Control") != "public, max-age=31536000, immutable" || h.Get("Last-Modified") != "" {
+				t.Errorf("ETag %s, Cache-Control %s, Last-Modified %q", h.Get("ETag"), h.Get("Cache-Control"), h.Get("Last-Modified"))
+			}
+		})
+	}
+	if resp, _ := r.ask(t, "GET", "/boot/undionly.kpxe"); resp.Header.Get("ETag") != "" || resp.Header.Get("Cache-Control") != "" {
+		t.Errorf("a loader, which the next package replaces: %v", resp.Header)
+	}
+}
+
+func TestTheScriptKnowsTheArchitecture(t *testing.T) {
+	r := newRig(t, nil)
+	for _, want := range []Arch{ArchBIOS, ArchX64, ArchARM64} {
+		u, err := url.Parse(r.ScriptURL(Client{MAC: testMAC, Arch: want}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.ask(t, "GET", u.RequestURI())
+		if got := r.source.last(t).Arch; got != want {
+			t.Errorf("%s: the Source was asked for %s", u, got)
+		}
+		again, err := url.Parse(ipxeAgain(testBase, Client{MAC: testMAC, Arch: want}, ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.ask(t, "GET", again.RequestURI())
+		if got := r.source.last(t).Arch; got != want {
+			t.Errorf("%s: the Source was asked for %s", again, got)
+		}
+	}
+}
+
 func TestHandles(t *testing.T) {
 	for p, want := range map[string]bool{"/boot/ipxe": true, "//boot/x": true, "/grub/grub.cfg": true, "/muster/grub/x": true, "/grub2/grub.cfg": true, "/pxelinux.cfg/default": true, "/autoexec.ipxe": true, "/i13/autoexec.ipxe": false, "/": false, "/boot": false,
 		"/api/v1/nodes": false, "/bootx/y": false, "/muster/x": false, "/node/v1/checkin": false} {

@@ -18,11 +18,20 @@ type Applied struct {
 // Apply takes objects as an operator wrote them, all or none: rules are compiled and references checked first. The
 // nodes that wait are then asked again, and their agents told at once.
 func (b *Broker) Apply(ctx context.Context, objects []Object, who string) ([]Applied, error) {
+	for _, o := range objects {
+		if err := b.holdFiles(o); err != nil {
+			return nil, err
+		}
+	}
 	var results []Applied
 	err := b.replaceCatalog(ctx, func(tx Tx) error {
 		results = nil
 		for _, o := range objects {
 			if err := b.checkRule(o); err != nil {
+				return err
+			}
+			o, err := b.stamp(tx, o)
+			if err != nil {
 				return err
 			}
 			r, err := put(tx, o)
@@ -51,6 +60,11 @@ func (b *Broker) DeleteObject(ctx context.Context, kind, name, who string) error
 	err := b.replaceCatalog(ctx, func(tx Tx) error {
 		if err := tx.DeleteObject(kind, name); err != nil {
 			return err
+		}
+		if kind == KindRamdisk {
+			if err := heldBy(name, b.cat.Load().policies); err != nil {
+				return err
+			}
 		}
 		if kind == KindPolicy {
 			if n, err := tx.Count(NodeFilter{Policy: name}); err != nil || n > 0 {
@@ -117,7 +131,7 @@ func put(tx Tx, o Object) (string, error) {
 // Objects lists the objects of a kind, by name.
 func (b *Broker) Objects(ctx context.Context, kind string) (list []Object, err error) {
 	if _, ok := kinds[kind]; !ok {
-		return nil, invalid("kind %q: want Tag, Policy or Repo", kind)
+		return nil, invalid("kind %q: want Tag, Policy, Repo or Ramdisk", kind)
 	}
 	err = b.cfg.Store.View(ctx, func(tx Tx) error {
 		list, err = tx.Objects(kind)

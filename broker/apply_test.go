@@ -70,10 +70,12 @@ func TestApplyTakesAllOrNothing(t *testing.T) {
 		{"a policy with a task that is not there", "kind: Policy\nname: p\ntags: [big]\ntask: lilo\n", `no task "lilo"`},
 		{"a policy with a repo that is not there", "kind: Policy\nname: p\ntags: [big]\ntask: image\nrepo: debian\n", `no repo "debian"`},
 		{"a policy whose task needs a repo", "kind: Policy\nname: p\ntags: [big]\ntask: image\n", "needs a repo"},
+		{"a policy with a ramdisk that is not there", "kind: Policy\nname: p\ntags: [big]\ntask: discover-only\nramdisk: rescue\n", `no ramdisk "rescue"`},
+		{"a ramdisk with a tag that is not there", ramdiskDoc("r", "amd64", "tags: [big, huge]\n"), `ramdisk r: there is no tag "huge"`},
 		{"a rule with a fact that is not there", "kind: Tag\nname: odd\nrule: facts.disk_count > 1\n", "tag odd"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			b := newBroker(t)
+			b := bareBroker(t, broker.Config{})
 			results, err := apply(t, b, bigTag+"---\n"+tt.more)
 			if !errors.Is(err, broker.ErrInvalid) || !strings.Contains(err.Error(), tt.says) || results != nil {
 				t.Errorf("Apply = %v, %v; want an error with %s", results, err, tt.says)
@@ -86,7 +88,7 @@ func TestApplyTakesAllOrNothing(t *testing.T) {
 }
 
 func TestApplyAgainChangesNothing(t *testing.T) {
-	b := newBroker(t)
+	b := bareBroker(t, broker.Config{})
 	const documents = bigTag + "---\nkind: Policy\nname: p\ntags: [big]\ntask: discover-only\n"
 	want := []broker.Applied{{Kind: "Tag", Name: "big", Result: "created"}, {Kind: "Policy", Name: "p", Result: "created"}}
 	if diff := cmp.Diff(want, mustApply(t, b, documents)); diff != "" {

@@ -31,12 +31,17 @@ type Config struct {
 	BaseURL  string            // as boot loaders reach it, over plain HTTP
 	AgentURL string            // as agents and installed systems reach it; if empty, BaseURL
 	CA       *x509.Certificate // what agents are told to trust; if nil, AgentURL is plain HTTP
-	Kernel   string            // file name of the discovery kernel; if empty, vmlinuz
-	Ramdisk  []string          // file names of the ramdisk; if empty, ramdisk.cpio.gz
 	Args     kargs.Line        // more kernel arguments for the ramdisk, e.g. console=ttyS0
 	Menu     MenuConfig        // what may be chosen at a machine
 	Now      func() time.Time  // if nil, time.Now
 	Log      *slog.Logger      // if nil, slog.Default
+
+	// Held says how large a stored file is, verifies the signature that goes with it (if not empty), and keeps both from
+	// being swept. If nil, what ramdisks say of their files is believed.
+	Held func(sum, signature string) (int64, error)
+	// Verify makes iPXE verify ramdisks before it runs them: unsigned ones are refused to it. TrustOnly makes it run
+	// nothing else from then on.
+	Verify, TrustOnly bool
 
 	// Strangers is the most machines kept that were seen booting and never checked in; if 0, 1000.
 	Strangers int
@@ -71,12 +76,6 @@ func New(ctx context.Context, cfg Config) (*Broker, error) {
 	}
 	if cfg.AgentURL == "" {
 		cfg.AgentURL = cfg.BaseURL
-	}
-	if cfg.Kernel == "" {
-		cfg.Kernel = "vmlinuz"
-	}
-	if len(cfg.Ramdisk) == 0 {
-		cfg.Ramdisk = []string{"ramdisk.cpio.gz"}
 	}
 	cfg.Strangers = orDefault(cfg.Strangers, 1000)
 	cfg.Loop = orDefault(cfg.Loop, 3)
@@ -231,21 +230,24 @@ func (b *Broker) Next(ctx context.Context, c boot.Client) (boot.Step, error) {
 	case err != nil:
 		return boot.Step{}, err
 	}
-	return b.offer(n, b.step(n)), nil
+	return b.offer(n, c, b.step(n, c)), nil
 }
 
 // step renders the decision for a node.
-func (b *Broker) step(n *Node) boot.Step {
-	d := decide(n, b.cat.Load().taskOf(n))
+func (b *Broker) step(n *Node, c boot.Client) boot.Step {
+	d, r, _ := b.next(n, c)
 	s := boot.Step{Kind: d.Step, Because: n.Title() + ": " + d.Because}
-	if d.Step == boot.StepRamdisk {
-		s.Kernel, s.Initrds = b.cfg.Kernel, b.cfg.Ramdisk
+	if d.Step == boot.StepRefuse {
+		s.Text = d.Because
+	}
+	if r != nil {
+		b.load(&s, r)
 		s.Args = kargs.Line{kargs.Set("muster.server", b.cfg.AgentURL)}
 		if b.cfg.CA != nil {
 			s.Args = append(s.Args, kargs.Set("muster.ca", pin.Of(b.cfg.CA).String()))
 		}
 		s.Args = append(s.Args, kargs.Set("muster.token", b.cfg.Key.token(scopeBoot, n.ID, n.Boot.Seq)))
-		s.Args = append(s.Args, b.cfg.Args...)
+		s.Args = append(append(s.Args, b.cfg.Args...), kargs.Parse(r.Args)...)
 	}
 	return s
 }
@@ -297,7 +299,7 @@ func (b *Broker) findOrSight(tx Tx, c boot.Client) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n.Boot.Kind, n.Boot.EFI = string(c.Kind), c.Arch.EFI()
+	n.Boot.Kind, n.Boot.EFI, n.Boot.CPU = string(c.Kind), c.Arch.EFI(), ramdiskArchs[c.Arch]
 	return n, b.change(tx, n, Event{Kind: EventSighted, Who: "broker", Text: fmt.Sprintf("a new machine: MAC %s, %s", c.MAC, c.Arch)})
 }
 

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -15,6 +16,7 @@ type catalog struct {
 	tags     []compiledTag // by name
 	policies []Policy      // in the order they are asked
 	repos    map[string]Repo
+	ramdisks []Ramdisk // in the order they are asked
 	tasks    map[string]*task.Task
 }
 
@@ -82,15 +84,17 @@ func (b *Broker) loadCatalog(tx Tx) (*catalog, error) {
 		return nil, err
 	}
 	slices.SortStableFunc(c.policies, func(a, z Policy) int {
-		if a.order() != z.order() {
-			return a.order() - z.order()
-		}
-		return strings.Compare(a.Name, z.Name)
+		return cmp.Or(cmp.Compare(order(a.Order), order(z.Order)), strings.Compare(a.Name, z.Name))
 	})
 	repos, err := all[Repo](tx, KindRepo)
 	for _, r := range repos {
 		c.repos[r.Name] = r
 	}
+	if err != nil {
+		return nil, err
+	}
+	c.ramdisks, err = all[Ramdisk](tx, KindRamdisk)
+	slices.SortFunc(c.ramdisks, inOrder)
 	return c, err
 }
 
@@ -110,7 +114,7 @@ func all[T any](tx Tx, kind string) ([]T, error) {
 	return list, nil
 }
 
-// refs checks what objects say of each other: a policy's tags, task and repo must be there.
+// refs checks what objects say of each other: a policy's tags, task, repo and ramdisk must be there.
 func (c *catalog) refs() error {
 	tags := map[string]bool{}
 	for _, t := range c.tags {
@@ -132,6 +136,16 @@ func (c *catalog) refs() error {
 		if _, ok := c.repos[p.Repo]; p.Repo != "" && !ok {
 			return invalid("policy %s: there is no repo %q: muster repo import %s IMAGE", p.Name, p.Repo, p.Repo)
 		}
+		if p.Ramdisk != "" && !slices.ContainsFunc(c.ramdisks, func(r Ramdisk) bool { return r.Name == p.Ramdisk }) {
+			return invalid("policy %s: there is no ramdisk %q: muster ramdisk import %s DIR", p.Name, p.Ramdisk, p.Ramdisk)
+		}
+	}
+	for _, r := range c.ramdisks {
+		for _, name := range r.Tags {
+			if !tags[name] {
+				return invalid("ramdisk %s: there is no tag %q: apply it first", r.Name, name)
+			}
+		}
 	}
 	return nil
 }
@@ -147,6 +161,15 @@ func (c *catalog) taskNames() []string {
 
 // taskOf is the task of the node's binding, or nil.
 func (c *catalog) taskOf(n *Node) *task.Task { return c.tasks[n.Task] }
+
+// policyOf is the policy that the node is bound to, or nil.
+func (c *catalog) policyOf(n *Node) *Policy {
+	i := slices.IndexFunc(c.policies, func(p Policy) bool { return p.Name == n.Policy })
+	if i < 0 {
+		return nil
+	}
+	return &c.policies[i]
+}
 
 // evaluate runs every tag's rule on the node. A rule that can not be decided concerns its own tag only.
 func (c *catalog) evaluate(n *Node) ([]TagResult, error) {

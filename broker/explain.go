@@ -15,6 +15,7 @@ type Explanation struct {
 	Tags     []TagExplanation `json:"tags"`
 	Policies []PolicyLine     `json:"policies"`
 	Bound    string           `json:"bound,omitempty"`
+	Ramdisks []RamdiskLine    `json:"ramdisks"`
 	Next     Decision         `json:"next"`
 }
 
@@ -42,8 +43,8 @@ func (b *Broker) Explain(ctx context.Context, name string) (*Explanation, error)
 			return err
 		}
 		cat := b.cat.Load()
-		x = &Explanation{Node: n.Title(), State: n.State, Since: n.Since.Format("2006-01-02 15:04:05"), Next: decide(n, cat.taskOf(n)),
-			Waiting: waiting(n), Bound: n.Policy}
+		x = &Explanation{Node: n.Title(), State: n.State, Since: n.Since.Format("2006-01-02 15:04:05"), Waiting: waiting(n), Bound: n.Policy}
+		x.Next, _, x.Ramdisks = b.next(n, clientOf(n))
 		if x.Tags, err = cat.explainTags(n); err != nil {
 			return err
 		}

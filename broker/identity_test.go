@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -17,19 +18,35 @@ import (
 	"muster/broker/store"
 )
 
-// newBroker makes a broker on a store of its own.
+// newBroker makes a broker on a store of its own, with a ramdisk for everybody of amd64.
 func newBroker(t *testing.T) *broker.Broker {
+	t.Helper()
+	b := bareBroker(t, broker.Config{})
+	mustApply(t, b, ramdiskDoc("default", "amd64", ""))
+	return b
+}
+
+// bareBroker makes a broker that was told nothing yet.
+func bareBroker(t *testing.T, cfg broker.Config) *broker.Broker {
 	t.Helper()
 	s, err := store.Open(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
-	b, err := broker.New(t.Context(), broker.Config{Store: s, Key: broker.Key{1}, BaseURL: "http://192.0.2.10:8080", Log: slog.New(slog.DiscardHandler)})
+	cfg.Store, cfg.Key, cfg.BaseURL, cfg.Log = s, broker.Key{1}, "http://192.0.2.10:8080", slog.New(slog.DiscardHandler)
+	b, err := broker.New(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return b
+}
+
+// ramdiskDoc is a ramdisk whose files have sums of their own, with more lines of YAML.
+func ramdiskDoc(name, arch, more string) string {
+	sum := func(s string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(name+s))) }
+	return fmt.Sprintf("kind: Ramdisk\nname: %s\narch: %s\nkernel: {name: vmlinuz, sha256: %s, size_bytes: 1}\ninitrds: [{name: ramdisk, sha256: %s, size_bytes: 1}]\n%s---\n",
+		name, arch, sum("kernel"), sum("initrd"), more)
 }
 
 func mac(t *testing.T, s string) boot.MAC {

@@ -32,7 +32,8 @@ func (b *Broker) checkMenu() error {
 		return nil
 	}
 	n := &Node{ID: "node1", Keys: Keys{MACs: []string{"02:00:00:00:00:01"}}}
-	s := b.offer(n, b.step(n))
+	any := boot.Step{Kind: boot.StepRamdisk, Kernel: "vmlinuz", Initrds: []string{"ramdisk.cpio.gz"}}
+	s := b.menu(n, any, any)
 	for _, e := range s.Menu.Entries {
 		for _, step := range []boot.Step{s, e.Step} {
 			if _, err := boot.Render(boot.IPXE, b.cfg.BaseURL, boot.Client{}, step); err != nil {
@@ -43,26 +44,31 @@ func (b *Broker) checkMenu() error {
 	return nil
 }
 
-// offer puts the menu before a step. A node that is being installed, on hold or in conflict has no choice.
-func (b *Broker) offer(n *Node, decided boot.Step) boot.Step {
+// offer puts the menu before a step. A node that is being installed, on hold or in conflict has no choice, and neither
+// has one that is refused.
+func (b *Broker) offer(n *Node, c boot.Client, decided boot.Step) boot.Step {
 	busy := n.State == Deploying || n.State == WaitCallBack || n.State == Cleaning || n.Hold != "" || n.Conflict != ""
-	if b.cfg.Menu.Timeout <= 0 || busy {
+	if b.cfg.Menu.Timeout <= 0 || busy || decided.Kind != boot.StepLocal && decided.Kind != boot.StepRamdisk {
 		return decided
 	}
-	ramdisk := func(key, value string) boot.Step {
-		s := b.ramdisk(n)
-		s.Args = append(slices.Clone(s.Args), kargs.Set(key, value))
-		return s
-	}
+	return b.menu(n, decided, b.ramdisk(n, c))
+}
+
+// menu holds what was decided first. Without a ramdisk for the machine, what would start one is left out.
+func (b *Broker) menu(n *Node, decided, ramdisk boot.Step) boot.Step {
 	entries := []boot.Entry{{Label: "decided", Key: "c", Text: map[boot.StepKind]string{
 		boot.StepLocal: "Go on: boot the local disk", boot.StepRamdisk: "Go on: the ramdisk of muster"}[decided.Kind], Step: decided}}
 	if decided.Kind != boot.StepLocal {
 		entries = append(entries, boot.Entry{Label: "local", Key: "l", Text: "Boot the local disk", Step: boot.Step{Kind: boot.StepLocal}})
 	}
-	for _, i := range b.cfg.Menu.Install {
-		entries = append(entries, boot.Entry{Label: i.Choice, Key: i.Key, Text: i.Text, Step: ramdisk("muster.fact.choice", i.Choice)})
+	if ramdisk.Kind == boot.StepRamdisk {
+		for _, i := range b.cfg.Menu.Install {
+			s := ramdisk
+			s.Args = append(slices.Clone(s.Args), kargs.Set("muster.fact.choice", i.Choice))
+			entries = append(entries, boot.Entry{Label: i.Choice, Key: i.Key, Text: i.Text, Step: s})
+		}
+		entries = append(entries, boot.Entry{Label: "rescue", Key: "r", Text: "Rescue: the ramdisk with a shell, without muster", Step: b.rescue(ramdisk)})
 	}
-	entries = append(entries, boot.Entry{Label: "rescue", Key: "r", Text: "Rescue: the ramdisk with a shell, without muster", Step: b.rescue(n)})
 	if b.cfg.Menu.Memtest {
 		entries = append(entries, boot.Entry{Label: "memtest", Key: "m", Text: "Memory test", Step: boot.Step{Kind: boot.StepChain, Chain: memtest(n)}})
 	}
@@ -71,14 +77,13 @@ func (b *Broker) offer(n *Node, decided boot.Step) boot.Step {
 }
 
 // ramdisk is the step to the discovery ramdisk, whatever was decided: that of a node of which nothing is known.
-func (b *Broker) ramdisk(n *Node) boot.Step {
-	return b.step(&Node{ID: n.ID, Hostname: n.Hostname, Keys: n.Keys, Boot: n.Boot})
+func (b *Broker) ramdisk(n *Node, c boot.Client) boot.Step {
+	return b.step(&Node{ID: n.ID, Hostname: n.Hostname, Keys: n.Keys, Boot: n.Boot}, c)
 }
 
 // rescue is the ramdisk without a broker to ask and without a token: nothing is ordered, and nothing of the node's is
 // in the hands of who sits there.
-func (b *Broker) rescue(n *Node) boot.Step {
-	s := b.ramdisk(n)
+func (b *Broker) rescue(s boot.Step) boot.Step {
 	s.Args = append(kargs.Line{kargs.Flag("muster.shell")}, b.cfg.Args...)
 	return s
 }

@@ -20,7 +20,11 @@ func menuBroker(t *testing.T, m broker.MenuConfig) (*broker.Broker, error) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
-	return broker.New(t.Context(), broker.Config{Store: s, Key: broker.Key{1}, BaseURL: "http://192.0.2.10:8080", Menu: m, Log: slog.New(slog.DiscardHandler)})
+	b, err := broker.New(t.Context(), broker.Config{Store: s, Key: broker.Key{1}, BaseURL: "http://192.0.2.10:8080", Menu: m, Log: slog.New(slog.DiscardHandler)})
+	if err == nil {
+		mustApply(t, b, ramdiskDoc("default", "amd64", ""))
+	}
+	return b, err
 }
 
 // TestMenuOfAMachine: what was decided comes first, an install is asked for by a fact, and the rescue holds no token.

@@ -78,6 +78,7 @@ type BootKeys struct {
 	KeyHash string `json:"key_hash"` // sha256 of the key of the running agent
 	Kind    string `json:"kind,omitempty"`
 	EFI     bool   `json:"efi,omitempty"`
+	CPU     string `json:"cpu,omitempty"` // as ramdisks say it: amd64, arm64
 	// What its firmware and loader said of themselves, before any ramdisk ran.
 	Arch     string   `json:"arch,omitempty"`
 	NIC      string   `json:"nic,omitempty"`  // vvvv:dddd of the PCI card it boots by

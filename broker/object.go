@@ -29,6 +29,7 @@ type Policy struct {
 	Match    string    `json:"match,omitempty"` // "all": wanted in place of tags, said aloud
 	Task     string    `json:"task"`
 	Repo     string    `json:"repo,omitempty"`
+	Ramdisk  string    `json:"ramdisk,omitempty"`  // that its nodes boot; if empty, chosen by their tags
 	Hostname string    `json:"hostname,omitempty"` // template: {{.Seq}} counts the policy's nodes, {{.ID}} is the node
 	Max      int       `json:"max,omitempty"`      // most nodes bound at once; 0: no limit
 	Disabled bool      `json:"disabled,omitempty"`
@@ -62,9 +63,10 @@ type Repo struct {
 
 // Kinds of objects.
 const (
-	KindTag    = "Tag"
-	KindPolicy = "Policy"
-	KindRepo   = "Repo"
+	KindTag     = "Tag"
+	KindPolicy  = "Policy"
+	KindRepo    = "Repo"
+	KindRamdisk = "Ramdisk"
 )
 
 // MaxDocuments is the most objects one apply takes; MaxDocumentBytes the most bytes.
@@ -118,7 +120,7 @@ func parseObject(doc map[string]any) (Object, error) {
 	name, _ := doc["name"].(string)
 	form, ok := kinds[kind]
 	if !ok {
-		return Object{}, invalid("kind %q: want Tag, Policy or Repo", kind)
+		return Object{}, invalid("kind %q: want Tag, Policy, Repo or Ramdisk", kind)
 	}
 	if !nameForm.MatchString(name) {
 		return Object{}, invalid("%s name %q: want a lower-case letter or digit first, then letters, digits, dot, dash, underscore, at most 63", kind, name)
@@ -130,8 +132,16 @@ func parseObject(doc map[string]any) (Object, error) {
 	if err := form.check(v); err != nil {
 		return Object{}, fmt.Errorf("%s %s: %w", kind, name, err)
 	}
-	canonical, err := json.Marshal(v)
-	return Object{Kind: kind, Name: name, Doc: canonical}, err
+	return encode(kind, name, v)
+}
+
+// encode gives an object its canonical form.
+func encode(kind, name string, v any) (Object, error) {
+	doc, err := json.Marshal(v)
+	if err != nil {
+		return Object{}, fmt.Errorf("write %s %s: %w", kind, name, err)
+	}
+	return Object{Kind: kind, Name: name, Doc: doc}, nil
 }
 
 // kinds is the table of objects: how each is made and checked alone.
@@ -139,9 +149,10 @@ var kinds = map[string]struct {
 	new   func() any
 	check func(any) error
 }{
-	KindTag:    {func() any { return new(Tag) }, func(v any) error { return v.(*Tag).check() }},
-	KindPolicy: {func() any { return new(Policy) }, func(v any) error { return v.(*Policy).check() }},
-	KindRepo:   {func() any { return new(Repo) }, func(v any) error { return v.(*Repo).check() }},
+	KindTag:     {func() any { return new(Tag) }, func(v any) error { return v.(*Tag).check() }},
+	KindPolicy:  {func() any { return new(Policy) }, func(v any) error { return v.(*Policy).check() }},
+	KindRepo:    {func() any { return new(Repo) }, func(v any) error { return v.(*Repo).check() }},
+	KindRamdisk: {func() any { return new(Ramdisk) }, func(v any) error { return v.(*Ramdisk).check() }},
 }
 
 func decodeStrict(raw []byte, v any) error {
@@ -182,11 +193,12 @@ func (p *Policy) check() error {
 	return err
 }
 
-func (p *Policy) order() int {
-	if p.Order == 0 {
+// order is where a policy or ramdisk stands that may not have said so.
+func order(said int) int {
+	if said == 0 {
 		return 100
 	}
-	return p.Order
+	return said
 }
 
 func (r *Repo) check() error {

@@ -200,22 +200,31 @@ func (b *Broker) Machine(c boot.Client) boot.Machine {
 	return m
 }
 
+// clientOf is the client that a node was last seen as, without its MAC.
+func clientOf(n *Node) boot.Client {
+	c := boot.Client{Kind: boot.Kind(n.Boot.Kind)}
+	switch {
+	case n.Boot.CPU == "arm64":
+		c.Arch = boot.ArchARM64
+	case n.Boot.EFI:
+		c.Arch = boot.ArchX64
+	}
+	return c
+}
+
 // Step says what a node would boot next as the client it was last seen as, without a token that works.
 func (b *Broker) Step(ctx context.Context, name string) (boot.Client, boot.Step, error) {
 	n, err := b.Node(ctx, name)
 	if err != nil {
 		return boot.Client{}, boot.Step{}, err
 	}
-	c := boot.Client{Kind: boot.Kind(n.Boot.Kind)}
+	c := clientOf(n)
 	if len(n.Keys.MACs) > 0 {
 		if c.MAC, err = boot.ParseMAC(n.Keys.MACs[0]); err != nil {
 			return c, boot.Step{}, fmt.Errorf("node %s: %w", n.ID, err)
 		}
 	}
-	if n.Boot.EFI {
-		c.Arch = boot.ArchX64
-	}
-	s := b.offer(n, b.step(n))
+	s := b.offer(n, c, b.step(n, c))
 	hideToken(s.Args)
 	if s.Menu != nil {
 		for _, e := range s.Menu.Entries {

@@ -82,7 +82,7 @@ func (k *BootKeys) meet(s boot.Sighting) {
 	c := s.Client
 	switch c.Kind {
 	case boot.KindBIOS, boot.KindUEFI, boot.KindUEFIHTTP:
-		k.Kind, k.EFI = string(c.Kind), c.Arch.EFI()
+		k.Kind, k.EFI, k.CPU = string(c.Kind), c.Arch.EFI(), ramdiskArchs[c.Arch]
 	case boot.KindIPXE, boot.KindRPi, boot.KindUBoot:
 	default:
 		return

@@ -54,6 +54,7 @@ func TestKnownMachines(t *testing.T) {
 		return b
 	}
 	b, m := start(), mac(t, "52:54:00:00:00:01")
+	mustApply(t, b, ramdiskDoc("default", "amd64", ""))
 	in := facts.CheckIn{V: 1, Seq: 1, Token: token(t, b, boot.Client{MAC: m}), BootID: "boot", Facts: machineWith(uuidA, m.String())}
 	if b.Known(m) {
 		t.Error("known before its check-in")

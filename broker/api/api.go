@@ -27,6 +27,7 @@ import (
 type Config struct {
 	Broker *broker.Broker
 	Images *repo.Images
+	Files  *repo.Files  // of ramdisks
 	Boot   http.Handler // for the names of boot.Handles; if nil, none
 	// TokenHash is the sha256, in hexadecimal, of the operators' token. Callers on the local socket need none.
 	TokenHash string

@@ -37,6 +37,7 @@ type rig struct {
 	http    *http.Client
 	handler http.Handler
 	broker  *broker.Broker
+	files   *repo.Files
 	log     *bytes.Buffer
 }
 
@@ -54,15 +55,19 @@ func newRig(t *testing.T, change ...func(*api.Config)) *rig {
 		t.Fatal(err)
 	}
 	const base = "http://192.0.2.10:8080"
-	if r.broker, err = broker.New(t.Context(), broker.Config{Store: s, Key: broker.Key{7}, BaseURL: base, Log: log}); err != nil {
+	if r.files, err = repo.OpenFiles(filepath.Join(r.dir, "ramdisks"), nil); err != nil {
 		t.Fatal(err)
 	}
-	boots, err := boot.New(boot.Config{BaseURL: base, Source: r.broker, Log: log, Observe: r.broker.Observe})
+	if r.broker, err = broker.New(t.Context(), broker.Config{Store: s, Key: broker.Key{7}, BaseURL: base, Held: r.files.Held, Log: log}); err != nil {
+		t.Fatal(err)
+	}
+	r.importRamdisk(t, "a kernel", "an initrd")
+	boots, err := boot.New(boot.Config{BaseURL: base, Source: r.broker, Files: r.files, Log: log, Observe: r.broker.Observe})
 	if err != nil {
 		t.Fatal(err)
 	}
 	sum := sha256.Sum256([]byte(operatorToken))
-	cfg := api.Config{Broker: r.broker, Images: images, Boot: boots, TokenHash: hex.EncodeToString(sum[:]), BaseURL: base, Log: log}
+	cfg := api.Config{Broker: r.broker, Images: images, Files: r.files, Boot: boots, TokenHash: hex.EncodeToString(sum[:]), BaseURL: base, Log: log}
 	for _, f := range change {
 		f(&cfg)
 	}
@@ -74,6 +79,28 @@ func newRig(t *testing.T, change ...func(*api.Config)) *rig {
 	t.Cleanup(srv.Close)
 	r.url, r.http, r.handler = srv.URL, srv.Client(), h
 	return r
+}
+
+// importRamdisk replaces the ramdisk that every machine boots.
+func (r *rig) importRamdisk(t *testing.T, kernel, initrd string) {
+	t.Helper()
+	k, err := r.files.Import(strings.NewReader(kernel), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	i, err := r.files.Import(strings.NewReader(initrd), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	objects, err := broker.ParseObjects(fmt.Appendf(nil, `{"kind": "Ramdisk", "name": "standard", "arch": "amd64",
+		"kernel": {"name": "vmlinuz", "sha256": %q, "size_bytes": %d}, "initrds": [{"name": "initrd", "sha256": %q, "size_bytes": %d}]}`,
+		k.SHA256, k.SizeBytes, i.SHA256, i.SizeBytes))
+	if err == nil {
+		_, err = r.broker.Apply(t.Context(), objects, "tester")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // answer is what a caller can see, without the date.
@@ -157,7 +184,7 @@ func (r *rig) operations(t *testing.T) []operation {
 	if !strings.HasPrefix(doc.OpenAPI, "3.1") || len(doc.Paths) < 7 {
 		t.Fatalf("OpenAPI %q with %d paths; want 3.1 with the operators' routes", doc.OpenAPI, len(doc.Paths))
 	}
-	list := []operation{{"PUT", "/api/v1/repos/x/image"}, {"GET", "/api/v1/openapi.json"}, {"GET", "/api/v1/openapi.yaml"}}
+	list := []operation{{"PUT", "/api/v1/repos/x/image"}, {"PUT", "/api/v1/files/x"}, {"GET", "/api/v1/openapi.json"}, {"GET", "/api/v1/openapi.yaml"}}
 	for path, methods := range doc.Paths {
 		for m := range methods {
 			list = append(list, operation{strings.ToUpper(m), parameter.ReplaceAllString(path, "x")})

@@ -170,6 +170,20 @@ func (c *Client) Apply(ctx context.Context, documents []byte) ([]broker.Applied,
 	return results, err
 }
 
+// ImportFile stores a file of a ramdisk under its sha256, unless it is stored already.
+func (c *Client) ImportFile(ctx context.Context, sum string, open func() (io.ReadCloser, error)) error {
+	path := "/api/v1/files/" + sum
+	if c.Get(ctx, path, nil) == nil {
+		return nil
+	}
+	f, err := open()
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return c.Do(ctx, http.MethodPut, path, f, "application/octet-stream", nil)
+}
+
 // ImportImage stores a raw disk image, plain or in zstd or gzip, under a repo's name.
 func (c *Client) ImportImage(ctx context.Context, name string, image io.Reader) (*broker.Repo, error) {
 	r := &broker.Repo{}

@@ -3,7 +3,9 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"time"
 
@@ -34,13 +36,15 @@ func (s *server) operatorRoutes(r *mux.Router) {
 	get(api, "explain-node", "/api/v1/nodes/{node}/explain", "Why a node is where it is, and what it boots next", s.explain)
 	get(api, "render-node", "/api/v1/nodes/{node}/render", "The boot script a node would get", s.render)
 	get(api, "list-events", "/api/v1/events", "The journal; follow waits for the next event", s.events)
-	get(api, "list-objects", "/api/v1/objects/{kind}", "Tags, policies or repos", s.listObjects)
+	get(api, "list-objects", "/api/v1/objects/{kind}", "Tags, policies, repos or ramdisks", s.listObjects)
 	post(api, "act-on-node", "/api/v1/nodes/{node}/acts", "protect, unprotect, hold, release, reinstall, abort, resolve, delete", s.act)
 	post(api, "apply", "/api/v1/apply", "Create or change objects from YAML or JSON documents, all or none", s.apply)
 	huma.Register(api, huma.Operation{OperationID: "delete-object", Method: http.MethodDelete, Path: "/api/v1/objects/{kind}/{name}",
 		Summary: "Delete an object that nothing needs"}, s.deleteObject)
-	// The image of a repo is a stream, which huma would hold in memory.
+	get(api, "get-file", "/api/v1/files/{sum}", "Whether a file of a ramdisk is stored; one that is stays for a day without a ramdisk that names it", s.getFile)
+	// Images and the files of ramdisks are streams, which huma would hold in memory.
 	r.HandleFunc("/api/v1/repos/{name}/image", s.handle(s.importImage)).Methods(http.MethodPut)
+	r.HandleFunc("/api/v1/files/{sum}", s.handle(s.importFile)).Methods(http.MethodPut)
 }
 
 func get[I, O any](api huma.API, id, path, summary string, f func(context.Context, *I) (*O, error)) {
@@ -112,7 +116,7 @@ func (s *server) events(ctx context.Context, in *struct {
 }
 
 func (s *server) listObjects(ctx context.Context, in *struct {
-	Kind string `path:"kind" enum:"Tag,Policy,Repo"`
+	Kind string `path:"kind" enum:"Tag,Policy,Repo,Ramdisk"`
 }) (*body[[]json.RawMessage], error) {
 	objects, err := s.Broker.Objects(ctx, in.Kind)
 	docs := []json.RawMessage{}
@@ -123,7 +127,7 @@ func (s *server) listObjects(ctx context.Context, in *struct {
 }
 
 func (s *server) deleteObject(ctx context.Context, in *struct {
-	Kind string `path:"kind" enum:"Tag,Policy,Repo"`
+	Kind string `path:"kind" enum:"Tag,Policy,Repo,Ramdisk"`
 	Name string `path:"name" maxLength:"63"`
 }) (*struct{}, error) {
 	return nil, s.operatorError(s.Broker.DeleteObject(ctx, in.Kind, in.Name, who(ctx)))
@@ -153,6 +157,25 @@ func (s *server) apply(ctx context.Context, in *struct {
 		results = []broker.Applied{}
 	}
 	return &body[[]broker.Applied]{results}, s.operatorError(err)
+}
+
+func (s *server) getFile(_ context.Context, in *struct {
+	Sum string `path:"sum" pattern:"^[0-9a-f]{64}$" doc:"sha256 of the file"`
+}) (*body[repo.File], error) {
+	size, err := s.Files.Held(in.Sum, "")
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w (%w)", err, broker.ErrNotFound)
+	}
+	return &body[repo.File]{repo.File{SHA256: in.Sum, SizeBytes: size}}, s.operatorError(err)
+}
+
+// importFile streams a kernel, initrd or signature into the store; a ramdisk that names it is applied after it.
+func (s *server) importFile(w http.ResponseWriter, r *http.Request) error {
+	f, err := s.Files.Import(http.MaxBytesReader(w, r.Body, repo.MaxFile+1), mux.Vars(r)["sum"])
+	if err != nil {
+		return fmt.Errorf("%w (%w)", err, broker.ErrInvalid)
+	}
+	return writeJSON(w, f)
 }
 
 // importImage streams an image into the store and then names it: a repo never points at half an image.

@@ -1,6 +1,7 @@
-// Package repo keeps what is installed onto nodes: disk images, stored under the sha256 of their bytes, so that two
-// names can share one and a name can be given new bytes while the old ones are still being read. It is a package of
-// its own because it alone knows how images lie on disk and which formats are taken.
+// Package repo keeps what machines are given: the disk images that are installed onto them (Images), and the kernels and
+// ramdisks that they boot (Files). All is stored under the sha256 of its bytes, so that two names can share one and a
+// name can be given new bytes while the old ones are still being read. It is a package of its own because it alone knows
+// how they lie on disk and which formats are taken.
 package repo
 
 import (

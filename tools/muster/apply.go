@@ -22,7 +22,7 @@ import (
 func applyCommand(o *options) *cobra.Command {
 	var file string
 	c := &cobra.Command{
-		Use: "apply -f FILE|DIR|-", Short: "create or change tags, policies and repos; the same again changes nothing",
+		Use: "apply -f FILE|DIR|-", Short: "create or change tags, policies, repos and ramdisks; the same again changes nothing",
 		Example: "  muster apply -f rack.yaml\n  muster apply -f policies/",
 		Args:    exactly(0, "-f FILE only"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -84,8 +84,8 @@ func readDocuments(name string, stdin io.Reader) ([]byte, error) {
 
 func deleteCommand(o *options) *cobra.Command {
 	return &cobra.Command{
-		Use: "delete KIND NAME", Short: "delete a tag, policy or repo that nothing needs",
-		Example: "  muster delete policy old-rack", Args: exactly(2, "KIND NAME"),
+		Use: "delete KIND NAME", Short: "delete a tag, policy, repo or ramdisk that nothing needs",
+		Example: "  muster delete policy old-rack\n  muster delete ramdisk gpu", Args: exactly(2, "KIND NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			kind, err := kindOf(args[0])
 			if err != nil {
@@ -164,6 +164,8 @@ func kindOf(s string) (string, error) {
 		return broker.KindPolicy, nil
 	case "repo":
 		return broker.KindRepo, nil
+	case "ramdisk":
+		return broker.KindRamdisk, nil
 	}
-	return "", usageError{fmt.Errorf("kind %q: want nodes, tags, policies, repos or events", s)}
+	return "", usageError{fmt.Errorf("kind %q: want nodes, tags, policies, repos, ramdisks or events", s)}
 }

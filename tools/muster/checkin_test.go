@@ -60,6 +60,14 @@ func serveBroker(t *testing.T, mac string) (b *broker.Broker, url, token string)
 	if b, err = broker.New(t.Context(), broker.Config{Store: s, Key: broker.Key{7}, BaseURL: base, Log: log}); err != nil {
 		t.Fatal(err)
 	}
+	sum := strings.Repeat("a", 64)
+	objects, err := broker.ParseObjects([]byte(`{kind: Ramdisk, name: r, arch: amd64, kernel: {name: k, sha256: ` + sum + `, size_bytes: 1}, initrds: [{name: i, sha256: ` + sum + `, size_bytes: 1}]}`))
+	if err == nil {
+		_, err = b.Apply(t.Context(), objects, "tester")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	boots, err := boot.New(boot.Config{BaseURL: base, Source: b, Log: log, Observe: b.Observe})
 	if err != nil {
 		t.Fatal(err)

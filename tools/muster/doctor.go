@@ -2,16 +2,12 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -289,45 +285,24 @@ func (d *doctor) theLoaders() {
 	}
 }
 
-// theRamdisk reads kernel and ramdisk whole, and says which they are.
+// theRamdisk reads kernel and ramdisk whole, as serve does when it starts.
 func (d *doctor) theRamdisk() {
 	if d.cfg.Ramdisk == "" {
-		d.say(wellWarn, "ramdisk", "muster ramdisk build, then --ramdisk DIR", "none given: machines can not be discovered")
+		d.say(wellWarn, "ramdisk", "muster ramdisk build, then --ramdisk DIR; or muster ramdisk import", "no --ramdisk: muster get ramdisks tells what was imported")
 		return
 	}
-	for _, name := range servedFiles(d.cfg.Ramdisk) {
-		n, sum, err := digest(filepath.Join(d.cfg.Ramdisk, name))
-		if err != nil || n == 0 {
-			d.say(wellFail, "ramdisk", "muster ramdisk build", "%s: %v", name, orEmpty(err))
-			continue
-		}
-		d.say(wellOK, "ramdisk", "", "%s: %s, sha256 %s", name, bytesText(n), sum[:16])
+	names, err := filesIn(d.cfg.Ramdisk)
+	var r *ramdiskSource
+	if err == nil {
+		r, err = readSource(d.ctx, names, "", nil, &bars{})
 	}
-}
-
-func orEmpty(err error) error {
 	if err != nil {
-		return err
+		d.say(wellFail, "ramdisk", "muster ramdisk build", "%v", err)
+		return
 	}
-	return errors.New("it is empty")
-}
-
-// servedFiles are the files of the directory that machines load.
-func servedFiles(dir string) []string {
-	names := []string{"vmlinuz"}
-	if r := servedRamdisk(dir); r != nil {
-		return append(names, r...)
+	size := r.object.Kernel.SizeBytes
+	for _, f := range r.object.Initrds {
+		size += f.SizeBytes
 	}
-	return append(names, "ramdisk.cpio.gz")
-}
-
-func digest(name string) (int64, string, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return 0, "", err
-	}
-	defer f.Close()
-	h := sha256.New()
-	n, err := io.Copy(h, f)
-	return n, hex.EncodeToString(h.Sum(nil)), err
+	d.say(wellOK, "ramdisk", "", "kernel %s for %s with its ramdisk, %s", r.object.KernelVersion, r.object.Arch, bytesText(size))
 }

@@ -49,7 +49,7 @@ func newWard(t *testing.T) *ward {
 	for _, l := range []string{"lo", "ward1", wardLink} {
 		w.ip("-n " + w.name + " link set " + l + " up")
 	}
-	for name, text := range map[string]string{"ramdisk/vmlinuz": "kernel", "ramdisk/ramdisk.cpio.gz": "ramdisk",
+	for name, text := range map[string]string{"ramdisk/vmlinuz": string(bzImage("6.1.0-56-amd64", true)), "ramdisk/ramdisk.cpio.gz": "ramdisk",
 		"loaders/undionly.kpxe": "1", "loaders/snponly.efi": "2"} {
 		p := filepath.Join(w.data, name)
 		if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {

@@ -94,7 +94,7 @@ func buildRamdisk(ctx context.Context, source, cache, dir string) error {
 	if err != nil {
 		return err
 	}
-	build := ramdiskCommand()
+	build := ramdiskCommand(&options{})
 	build.SetArgs([]string{"build", "--source", source, "--kernel", kernel, "-o", dir})
 	build.SetOut(io.Discard)
 	build.SilenceUsage, build.SilenceErrors = true, true

@@ -18,7 +18,7 @@ import (
 
 func getCommand(o *options) *cobra.Command {
 	return &cobra.Command{
-		Use: "get nodes|tags|policies|repos|events [NAME]", Short: "list what the server knows",
+		Use: "get nodes|tags|policies|repos|ramdisks|events [NAME]", Short: "list what the server knows",
 		Example: "  muster get nodes\n  muster get policies -o yaml",
 		Args:    cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -94,9 +94,10 @@ func getObjects(cmd *cobra.Command, o *options, c *api.Client, args []string) er
 // objectTable prints objects of one kind; what does not decode is shown as it is.
 func objectTable(w io.Writer, kind string, docs []json.RawMessage) {
 	heads := map[string][]any{
-		broker.KindTag:    {"TAG", "RULE"},
-		broker.KindPolicy: {"POLICY", "ORDER", "TAGS", "TASK", "REPO", "MAX", "APPROVAL", "WIPE"},
-		broker.KindRepo:   {"REPO", "SIZE", "UNPACKED", "SHA256"},
+		broker.KindTag:     {"TAG", "RULE"},
+		broker.KindPolicy:  {"POLICY", "ORDER", "TAGS", "TASK", "REPO", "MAX", "APPROVAL", "WIPE"},
+		broker.KindRepo:    {"REPO", "SIZE", "UNPACKED", "SHA256"},
+		broker.KindRamdisk: {"RAMDISK", "ARCH", "KERNEL", "ORDER", "TAGS", "SIZE", "SIGNED", "IMPORTED"},
 	}
 	row(w, heads[kind]...)
 	for _, d := range docs {
@@ -110,6 +111,7 @@ func objectTable(w io.Writer, kind string, docs []json.RawMessage) {
 			row(w, p.Name, p.Order, orDash(strings.Join(p.Tags, ",")+p.Match), p.Task, orDash(p.Repo), p.Max, orDash(p.Approval), p.Wipe)
 		case kind == broker.KindRepo && json.Unmarshal(d, &r) == nil:
 			row(w, r.Name, bytesText(r.SizeBytes), bytesText(r.RawBytes), r.SHA256)
+		case kind == broker.KindRamdisk && ramdiskRow(w, d):
 		default:
 			row(w, string(d))
 		}
@@ -118,11 +120,15 @@ func objectTable(w io.Writer, kind string, docs []json.RawMessage) {
 
 func describeCommand(o *options) *cobra.Command {
 	return &cobra.Command{
-		Use: "describe node NODE", Short: "all about one node: hardware, errors of collectors, state",
-		Example: "  muster describe node node1\n  muster describe node 52:54:00:12:34:56 -o json", Args: exactly(2, "node NODE"),
+		Use: "describe node|ramdisk NAME", Short: "all about one node (hardware, errors of collectors, state) or ramdisk",
+		Example: "  muster describe node node1\n  muster describe node 52:54:00:12:34:56 -o json\n  muster describe ramdisk standard", Args: exactly(2, "node NODE, or ramdisk NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if strings.TrimSuffix(args[0], "s") != "node" {
-				return usageError{fmt.Errorf("kind %q: want node", args[0])}
+			switch strings.TrimSuffix(args[0], "s") {
+			case "node":
+			case "ramdisk":
+				return describeRamdisk(cmd, o, args[1])
+			default:
+				return usageError{fmt.Errorf("kind %q: want node or ramdisk", args[0])}
 			}
 			c, err := o.connect()
 			if err != nil {
@@ -202,7 +208,7 @@ func nodeTable(w io.Writer, n *broker.Node) {
 
 func explainCommand(o *options) *cobra.Command {
 	return &cobra.Command{
-		Use: "explain NODE", Short: "why a node carries its tags, which policy won, and what it boots next",
+		Use: "explain NODE", Short: "why a node carries its tags, which policy and ramdisk won, and what it boots next",
 		Example: "  muster explain node1", Args: exactly(1, "NODE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := o.connect()
@@ -233,11 +239,10 @@ func explanationTable(w io.Writer, x *broker.Explanation) {
 		}
 	}
 	for _, p := range x.Policies {
-		mark := "no"
-		if p.Wins {
-			mark = "yes"
-		}
-		row(w, "policy", p.Policy, mark, p.Why)
+		row(w, "policy", p.Policy, yesNo(p.Wins), p.Why)
+	}
+	for _, r := range x.Ramdisks {
+		row(w, "ramdisk", r.Ramdisk, yesNo(r.Wins), r.Why)
 	}
 	row(w, "next boot", string(x.Next.Step), "", x.Next.Because)
 }

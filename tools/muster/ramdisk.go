@@ -11,15 +11,16 @@ import (
 )
 
 // ramdiskCommand is everything about discovery ramdisks.
-func ramdiskCommand() *cobra.Command {
+func ramdiskCommand(o *options) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "ramdisk",
-		Short: "build and look into discovery ramdisks",
+		Short: "build, look into, sign and import discovery ramdisks",
 		Long: "A discovery ramdisk is what a machine boots to be known: u-root, the agent, and the kernel modules that make\n" +
-			"its disks and links appear. muster serve --ramdisk DIR hands it out.",
+			"its disks and links appear. muster ramdisk import gives one to the server; muster serve --ramdisk DIR has one from\n" +
+			"its start.",
 	}
 	c.AddCommand(ramdiskBuildCommand(), ramdiskListCommand(), ramdiskUnpackCommand(), ramdiskRepackCommand(), ramdiskAddCommand(),
-		ramdiskRemoveCommand(), ramdiskDiffCommand(), ramdiskCheckCommand())
+		ramdiskRemoveCommand(), ramdiskDiffCommand(), ramdiskCheckCommand(), ramdiskSignCommand(), ramdiskImportCommand(o))
 	return c
 }
 

@@ -83,11 +83,24 @@ func (b *bars) add(n int64) {
 	}
 }
 
+// follow moves the bar along a file that is opened to be read once.
+func (b *bars) follow(open func() (io.ReadCloser, error)) (io.ReadCloser, error) {
+	r, err := open()
+	if f, ok := r.(*os.File); ok && b.bar != nil {
+		if st, err := f.Stat(); err == nil {
+			b.grow(st.Size())
+		}
+		return b.bar.ProxyReader(f), nil
+	}
+	return r, err
+}
+
 // end takes the bar away.
 func (b *bars) end() {
 	if b.bar != nil {
 		b.bar.Abort(true)
 		b.p.Wait()
+		b.bar = nil
 	}
 }
 

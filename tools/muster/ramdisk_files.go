@@ -151,15 +151,6 @@ func ramdiskNames(dir string) []string {
 	return names
 }
 
-// servedRamdisk is the ramdisk that is handed out of a directory; nil leaves the broker its usual name.
-func servedRamdisk(dir string) []string {
-	if dir == "" {
-		return nil
-	}
-	names := ramdiskNames(dir)
-	return names[:min(1, len(names))]
-}
-
 // writeNew writes a file to disk, not only to the cache: a rename must not outrun its content.
 func writeNew(name string, write func(io.Writer) error) error {
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)

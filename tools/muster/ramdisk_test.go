@@ -64,7 +64,7 @@ func leftPad(n int) string {
 func ramdiskRun(t *testing.T, args ...string) (string, error) {
 	t.Helper()
 	var out bytes.Buffer
-	c := ramdiskCommand()
+	c := ramdiskCommand(&options{output: "table"})
 	c.SetArgs(args)
 	c.SetOut(&out)
 	c.SetErr(&out)
@@ -285,7 +285,7 @@ func TestRamdiskOfAnotherCompressionGoes(t *testing.T) {
 	if err := p.removeOthers(); err != nil {
 		t.Fatal(err)
 	}
-	if got := servedRamdisk(dir); len(got) != 1 || got[0] != "ramdisk.cpio.zst" {
+	if got := ramdiskNames(dir); len(got) != 1 || got[0] != "ramdisk.cpio.zst" {
 		t.Errorf("served is %q", got)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "own.gz")); err != nil {

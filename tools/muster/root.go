@@ -36,7 +36,7 @@ func rootCommand() *cobra.Command {
 	o.token, o.ca = os.Getenv("MUSTER_TOKEN"), os.Getenv("MUSTER_CA")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(serveCommand(), applyCommand(o), getCommand(o), describeCommand(o), explainCommand(o), timelineCommand(o),
-		renderCommand(o), nodeCommand(o), repoCommand(o), deleteCommand(o), ramdiskCommand(), dhcpConfigCommand(""), labCommand(),
+		renderCommand(o), nodeCommand(o), repoCommand(o), deleteCommand(o), ramdiskCommand(o), dhcpConfigCommand(""), labCommand(),
 		doctorCommand(o))
 	return root
 }

@@ -3,10 +3,16 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/json"
+	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
+	"math/big"
 	"net/http"
 	"net/url"
 	"os"
@@ -31,12 +37,18 @@ func TestMain(m *testing.M) {
 // TestLife runs the life stories: each file under testdata/life is the life of a node, told to the real program over
 // real HTTP and HTTPS.
 func TestLife(t *testing.T) {
-	operatorChains := chains(t)
+	files := chains(t)
+	files["ramdisk/vmlinuz"] = bzImage("6.1.0-56-amd64", true)
+	files["ramdisk/ramdisk.cpio.gz"] = []byte("not much of a ramdisk")
+	files["old/vmlinuz"] = bzImage("6.1.0-55-amd64", true)
+	files["arm/vmlinuz"] = append(append(make([]byte, 0x38), "ARM\x64"...), "Linux version 6.1.0-56-arm64 (x)"+strings.Repeat("\x00", 100)...)
+	files["code.pem"], files["code.key"] = codeSigner(t)
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/life",
 		Setup: func(env *testscript.Env) error {
-			for name, content := range operatorChains {
-				if err := os.WriteFile(filepath.Join(env.WorkDir, name), content, 0o600); err != nil {
+			for name, content := range files {
+				path := filepath.Join(env.WorkDir, name)
+				if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, content, 0o600)); err != nil {
 					return err
 				}
 			}
@@ -44,7 +56,7 @@ func TestLife(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"serve": serveCmd, "kill9": kill9Cmd, "boot": bootCmd, "checkin": checkinCmd, "post": postCmd,
-			"order": orderCmd, "report": reportCmd, "stage": stageCmd, "image": imageCmd, "agent": agentCmd,
+			"order": orderCmd, "report": reportCmd, "stage": stageCmd, "image": imageCmd, "load": loadCmd, "agent": agentCmd,
 		},
 	})
 }
@@ -61,7 +73,36 @@ func chains(t *testing.T) map[string][]byte {
 	return files
 }
 
-// serve starts muster serve on loopback, without DHCP and TFTP, and waits until it serves.
+// bzImage is what of an x86 kernel image tells its release (Documentation/arch/x86/boot.rst).
+func bzImage(release string, wide bool) []byte {
+	b := make([]byte, 0x400)
+	copy(b[0x1fe:], "\x55\xaaxxHdrS\x0f\x02")
+	copy(b[0x20e:], "\x00\x01")
+	if wide {
+		b[0x236] = 1
+	}
+	copy(b[0x300:], release+" (build@host) #1 SMP")
+	return b
+}
+
+// codeSigner is a certificate for signing code and its key, in PEM.
+func codeSigner(t *testing.T) (cert, key []byte) {
+	t.Helper()
+	k, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "who signs ramdisks"}, NotAfter: time.Now().AddDate(1, 0, 0),
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning}}
+	der, err := x509.CreateCertificate(rand.Reader, c, c, k.Public(), k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(k)})
+}
+
+// serve starts muster serve on loopback, with a ramdisk, without DHCP and TFTP, and waits until it serves.
 func serveCmd(ts *testscript.TestScript, neg bool, args []string) {
 	if neg {
 		ts.Fatalf("serve can not be negated")
@@ -71,7 +112,8 @@ func serveCmd(ts *testscript.TestScript, neg bool, args []string) {
 		path = p
 	}
 	// A port of its own at every start: that of a server that was killed may be another program's by now.
-	all := append([]string{"serve", "--data", ts.MkAbs("data"), "--http", "127.0.0.1:0", "--https", "127.0.0.1:0", "--tftp", "off"}, args...)
+	all := append([]string{"serve", "--data", ts.MkAbs("data"), "--http", "127.0.0.1:0", "--https", "127.0.0.1:0", "--tftp", "off",
+		"--ramdisk", ts.MkAbs("ramdisk")}, args...)
 	cmd := exec.Command(path, all...)
 	cmd.Dir = ts.MkAbs(".")
 	cmd.Env = append(os.Environ(), "TESTSCRIPT_COMMAND=muster")
@@ -201,6 +243,14 @@ func stageCmd(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	code, body := call(ts, http.MethodPost, "/node/v1/stage/"+args[0], token, "application/x-www-form-urlencoded", []byte("hostname=osd001"))
 	answer(ts, neg, code, body)
+}
+
+// load fetches what a boot script names, as the machine that was given it does: load SCRIPT.
+func loadCmd(ts *testscript.TestScript, neg bool, args []string) {
+	for _, m := range regexp.MustCompile(`https?://[^/]+(/boot/f/\S+)`).FindAllStringSubmatch(ts.ReadFile(args[0]), -1) {
+		code, body := call(ts, http.MethodGet, m[1], "", "", nil)
+		answer(ts, neg, code, body)
+	}
 }
 
 // image fetches the image of the order.

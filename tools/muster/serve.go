@@ -48,6 +48,7 @@ type serveConfig struct {
 	TFTP         string `yaml:"tftp"`
 	URL          string `yaml:"url"`
 	Ramdisk      string `yaml:"ramdisk"`
+	ImgVerify    string `yaml:"imgverify"`
 	Loaders      string `yaml:"loaders"`
 	UEFILoader   string `yaml:"uefi_loader"`
 	BIOSLoader   string `yaml:"bios_loader"`
@@ -101,7 +102,8 @@ func serveFlags(c *cobra.Command, cfg *serveConfig, file *string) {
 	f.BoolVar(&cfg.PlainSecrets, "plain-secrets", false, "take agents' keys and operators' tokens over plain HTTP too, where the network can read them")
 	f.StringVar(&cfg.TFTP, "tftp", ":69", "address of TFTP; off for none")
 	f.StringVar(&cfg.URL, "url", "", "base URL as boot loaders reach it (default: the interface's address and the port of --http); agents call its host by HTTPS")
-	f.StringVar(&cfg.Ramdisk, "ramdisk", "", "directory with vmlinuz and ramdisk (muster ramdisk build)")
+	f.StringVar(&cfg.Ramdisk, "ramdisk", "", "directory with vmlinuz and ramdisk (muster ramdisk build), imported at the start as ramdisk default-ARCH")
+	f.StringVar(&cfg.ImgVerify, "imgverify", "off", "have iPXE verify the signatures of ramdisks: off, on, or permanent (imgtrust --permanent); only an iPXE of your own can")
 	f.StringVar(&cfg.Loaders, "loaders", "", "directory with boot loaders of your own, looked at before the distribution's")
 	f.StringVar(&cfg.UEFILoader, "uefi-loader", "snponly", "first loader of UEFI machines: snponly, ipxe, grub, or shim for Secure Boot")
 	f.StringVar(&cfg.BIOSLoader, "bios-loader", "undionly", "first loader of BIOS machines: undionly (iPXE), pxelinux, lpxelinux or grub")
@@ -152,7 +154,7 @@ func serve(ctx context.Context, cfg serveConfig, out, errOut io.Writer) error {
 			log.Error("close", "err", err)
 		}
 	}()
-	for _, open := range []func(context.Context) error{s.openURL, s.openStore, s.openTLS, s.openBroker, s.openBoot, s.openNet, s.openAPI, s.checkCertificate} {
+	for _, open := range []func(context.Context) error{s.openURL, s.openStore, s.openTLS, s.openBroker, s.openRamdisk, s.openBoot, s.openNet, s.openAPI, s.checkCertificate} {
 		if err := open(ctx); err != nil {
 			return err
 		}
@@ -176,20 +178,20 @@ type server struct {
 	agentURL string
 	newToken string
 
-	store   *store.SQLite
-	images  *repo.Images
-	broker  *broker.Broker
-	files   *os.Root
-	boot    *boot.Server
-	dhcp    *dhcp.Server
-	tftp    *tftp.Server
-	tftpIn  *net.UDPConn
-	httpIn  net.Listener
-	httpsIn net.Listener        // of TLS; nil: off
-	cert    *broker.Certificate // nil: off
-	warned  time.Time           // of the certificate's end
-	localIn net.Listener
-	handler http.Handler
+	store    *store.SQLite
+	images   *repo.Images
+	ramdisks *repo.Files
+	broker   *broker.Broker
+	boot     *boot.Server
+	dhcp     *dhcp.Server
+	tftp     *tftp.Server
+	tftpIn   *net.UDPConn
+	httpIn   net.Listener
+	httpsIn  net.Listener        // of TLS; nil: off
+	cert     *broker.Certificate // nil: off
+	warned   time.Time           // of the certificate's end
+	localIn  net.Listener
+	handler  http.Handler
 }
 
 func newLog(w io.Writer, level string) (*slog.Logger, error) {
@@ -243,7 +245,10 @@ func (s *server) openStore(context.Context) (err error) {
 	if s.store, err = store.Open(s.cfg.Data); err != nil {
 		return err
 	}
-	s.images, err = repo.Open(filepath.Join(s.cfg.Data, "images"))
+	if s.images, err = repo.Open(filepath.Join(s.cfg.Data, "images")); err != nil {
+		return err
+	}
+	s.ramdisks, err = repo.OpenFiles(filepath.Join(s.cfg.Data, "ramdisks"), nil)
 	return err
 }
 
@@ -257,7 +262,7 @@ func (s *server) openBroker(ctx context.Context) error {
 		return err
 	}
 	cfg := broker.Config{Store: s.store, Key: key, BaseURL: s.url, AgentURL: s.agentURL, Args: extra,
-		Ramdisk: servedRamdisk(s.cfg.Ramdisk), Menu: s.cfg.Menu, Log: s.log}
+		Held: s.ramdisks.Held, Verify: s.cfg.ImgVerify != "off", TrustOnly: s.cfg.ImgVerify == "permanent", Menu: s.cfg.Menu, Log: s.log}
 	if s.cert != nil {
 		cfg.CA = s.cert.CA
 	}
@@ -266,13 +271,6 @@ func (s *server) openBroker(ctx context.Context) error {
 }
 
 func (s *server) openBoot(context.Context) (err error) {
-	if s.cfg.Ramdisk != "" {
-		if s.files, err = os.OpenRoot(s.cfg.Ramdisk); err != nil {
-			return fmt.Errorf("open ramdisk directory: %w", err)
-		}
-	} else {
-		s.log.Warn("no --ramdisk: machines that should discover themselves will find no kernel")
-	}
 	loaders := boot.Loaders{Dir: s.cfg.Loaders, UEFI: s.cfg.UEFILoader, BIOS: s.cfg.BIOSLoader, For: s.cfg.LoaderFor, Machine: s.broker.Machine}
 	if err := loaders.Check(); err != nil {
 		if s.cfg.DHCP != "off" || !errors.Is(err, boot.ErrNotFound) {
@@ -283,7 +281,7 @@ func (s *server) openBoot(context.Context) (err error) {
 	if err := s.reportLoaders(loaders); err != nil {
 		return err
 	}
-	s.boot, err = boot.New(boot.Config{BaseURL: s.url, Source: s.broker, Files: s.files, Loaders: loaders,
+	s.boot, err = boot.New(boot.Config{BaseURL: s.url, Source: s.broker, Files: s.ramdisks, Loaders: loaders,
 		Client: s.client, Observe: s.saw, Log: s.log})
 	return err
 }
@@ -406,7 +404,7 @@ func (s *server) openAPI(context.Context) error {
 		return err
 	}
 	s.newToken = token
-	s.handler, err = api.New(api.Config{Broker: s.broker, Images: s.images, Boot: s.boot, TokenHash: hash, BaseURL: s.url,
+	s.handler, err = api.New(api.Config{Broker: s.broker, Images: s.images, Files: s.ramdisks, Boot: s.boot, TokenHash: hash, BaseURL: s.url,
 		PlainSecrets: s.cfg.PlainSecrets, Log: s.log})
 	if err != nil {
 		return err
@@ -434,6 +432,7 @@ func (s *server) run(ctx context.Context) error {
 		})
 	}
 	part("broker", s.broker.Run)
+	part("ramdisks", s.sweepRamdisks)
 	part("http", func(ctx context.Context) error { return s.serveHTTP(ctx, s.httpIn, nil) })
 	if s.cert != nil {
 		part("https", func(ctx context.Context) error { return s.serveHTTP(ctx, s.httpsIn, nil) })
@@ -479,9 +478,6 @@ func (s *server) close() error {
 	}
 	if s.store != nil {
 		errs = append(errs, s.store.Close())
-	}
-	if s.files != nil {
-		errs = append(errs, s.files.Close())
 	}
 	return errors.Join(errs...)
 }
