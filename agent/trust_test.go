@@ -30,10 +30,11 @@ func secureAgent(t *testing.T) (*Agent, *testBroker, *screen) {
 	return a, b, s
 }
 
-// untilPolled lives until the agent has checked in and asks for orders, or says what is looked for, or a minute is over.
+// untilPolled lives until the agent has checked in and asks for orders, or says what is looked for, or the limit of
+// what hangs is over.
 func untilPolled(t *testing.T, a *Agent, b *testBroker, s *screen, says string) (polled bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	b.before = func(_ http.ResponseWriter, r *http.Request) bool {
 		if r.URL.Path == routeOrder {

@@ -2,7 +2,6 @@ package task
 
 import (
 	"bytes"
-	"context"
 	"crypto/tls"
 	"encoding/pem"
 	"errors"
@@ -162,7 +161,8 @@ func TestFirstBootScript(t *testing.T) {
 }
 
 // firstBoot runs the script as it stands until it ends, with files of its own, and gives what it ran and said. Every
-// program that it starts is written down with its arguments; sleep takes no time; curl gets one more option.
+// program that it starts is written down with its arguments; sleep takes no time; curl has all the time it needs and gets
+// one more option.
 func firstBoot(t *testing.T, option string, v Values) (args, out []byte) {
 	t.Helper()
 	curl, err := exec.LookPath("curl")
@@ -179,11 +179,9 @@ func firstBoot(t *testing.T, option string, v Values) (args, out []byte) {
 		put(t, filepath.Join(dir, "etc/muster/ca.pem"), 0o644, file(t, v, "/etc/muster/ca.pem").Content)
 	}
 	put(t, filepath.Join(dir, "script"), 0o755, strings.ReplaceAll(script, "=/etc/muster/", "="+dir+"/etc/muster/"))
-	put(t, filepath.Join(dir, "bin", "curl"), 0o755, fmt.Sprintf("#!/bin/sh\necho \"curl $*\" >>%s/args\nexec %s %s \"$@\"\n", dir, curl, option))
+	put(t, filepath.Join(dir, "bin", "curl"), 0o755, fmt.Sprintf("#!/bin/sh\necho \"curl $*\" >>%s/args\nexec %s \"$@\" -m 0 %s\n", dir, curl, option))
 	put(t, filepath.Join(dir, "bin", "sleep"), 0o755, fmt.Sprintf("#!/bin/sh\necho \"sleep $*\" >>%s/args\n", dir))
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "sh", filepath.Join(dir, "script"))
+	cmd := exec.CommandContext(t.Context(), "sh", filepath.Join(dir, "script"))
 	cmd.Env = []string{"PATH=" + filepath.Join(dir, "bin") + ":/usr/bin:/bin:/usr/sbin:/sbin", "http_proxy="}
 	if out, err = cmd.CombinedOutput(); err != nil {
 		t.Fatalf("the script: %v\n%s", err, out)

@@ -31,7 +31,7 @@ func agentCmd(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(filepath.Join(root, "proc/cmdline"), []byte(m[1]+"\n"), 0o600))
 	a, err := agent.ReadArgs(root)
 	ts.Check(err)
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	end := "waiting for an order"
 	if neg {

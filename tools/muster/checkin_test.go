@@ -121,7 +121,7 @@ func planted(t *testing.T) agent.Probed {
 func TestOnlyWhatChangedIsSent(t *testing.T) {
 	const mac = "52:54:00:aa:00:01"
 	b, url, token := serveBroker(t, mac)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	machine := planted(t)
 	changed, bodies := make(chan struct{}), make(chan []byte, 16)
 	a := &agent.Agent{
