@@ -56,6 +56,7 @@ type Network struct {
 	LinkUp func(name string) error
 	Lease  func(ctx context.Context, name string, old Lease) (Lease, error) // old is the lease to get again, if any
 	Apply  func(name string, now, old Lease) error                          // put address, routes and name servers
+	Came   <-chan struct{}                                                  // a NIC came; may be nil
 }
 
 // gotLease is a NIC that has an address.
@@ -86,6 +87,7 @@ func (n *Network) Up(ctx context.Context) error {
 			n.Console.Printf("%s has %s from %s%s", g.name, g.lease.Addr, g.lease.Server, gateway(g.lease))
 			go n.renew(ctx, g)
 			return nil
+		case <-n.Came:
 		case <-time.After(linkPoll):
 		}
 	}

@@ -36,7 +36,7 @@ func (a *Agent) Here() error {
 
 func (a *Agent) here(modules *Modules) {
 	plug := &Plug{Root: a.Root, Modules: modules, Console: a.Console, Now: a.Now}
-	changed := make(chan struct{}, 1)
+	changed, came := make(chan struct{}, 1), make(chan struct{}, 1)
 	var events *Uevents
 	a.Changed, a.Module = changed, modules.Load
 	net := &Network{BootMAC: a.Args.BootMAC, Console: a.Console, Now: a.Now,
@@ -44,12 +44,14 @@ func (a *Agent) here(modules *Modules) {
 		LinkUp: setLinkUp,
 		Lease:  askLease,
 		Apply:  func(name string, now, old Lease) error { return applyLease(a.Root, name, now, old) },
+		Came:   came,
 	}
 	a.Network = net.Up
 	raise := func() {
 		if err := net.Raise(); err != nil {
 			a.Console.Printf("%v", err)
 		}
+		notify(came)
 	}
 	a.Drivers = func(ctx context.Context) (err error) {
 		if events, err = ListenUevents(a.Now); err != nil {
@@ -94,10 +96,15 @@ func device(ctx context.Context, plug *Plug, raise func(), changed chan<- struct
 	}
 	hardware := e.Subsystem == "pci" || e.Subsystem == "net" || e.Subsystem == "block"
 	if hardware && (e.Action == "add" || e.Action == "remove") {
-		select {
-		case changed <- struct{}{}:
-		default: // it is known already
-		}
+		notify(changed)
+	}
+}
+
+// notify leaves word in a channel that has room for one.
+func notify(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default: // it is known already
 	}
 }
 

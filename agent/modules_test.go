@@ -184,12 +184,12 @@ func TestLoadErrors(t *testing.T) {
 // Virtio disks appear behind their PCI device only once its driver is there.
 func TestColdplugFollowsNewBuses(t *testing.T) {
 	m, i, root := fixtureModules(t)
-	dev := filepath.Join(root, "sys/devices/pci0000:00/0000:00:03.0")
-	put(t, filepath.Join(dev, "modalias"), "pci:v00001AF4d00001041sv00001AF4sd00001100bc02sc00i00\n")
-	put(t, filepath.Join(root, "sys/devices/pci0000:00/0000:00:04.0/modalias"), "pci:v00008086d00002922sv00001AF4sd00001100bc01sc06i01\n")
+	bus := filepath.Join(root, "sys/bus")
+	put(t, filepath.Join(bus, "pci/devices/0000:00:03.0/modalias"), "pci:v00001AF4d00001041sv00001AF4sd00001100bc02sc00i00\n")
+	put(t, filepath.Join(bus, "pci/devices/0000:00:04.0/modalias"), "pci:v00008086d00002922sv00001AF4sd00001100bc01sc06i01\n")
 	m.insert = func(path string) error {
 		if moduleName(path) == "virtio_pci" {
-			put(t, filepath.Join(dev, "virtio0/modalias"), "virtio:d00000001v00001AF4\n")
+			put(t, filepath.Join(bus, "virtio/devices/virtio0/modalias"), "virtio:d00000001v00001AF4\n")
 		}
 		return i.insert(path)
 	}
@@ -210,6 +210,23 @@ func TestColdplugFollowsNewBuses(t *testing.T) {
 	}
 	if len(i.names) != 7 {
 		t.Errorf("inserted %v; want each once", i.names)
+	}
+}
+
+// A NIC's driver is begun before others, whatever the buses and devices are called, and a disk controller's last.
+func TestColdplugBeginsWithTheNIC(t *testing.T) {
+	m, i, root := fixtureModules(t)
+	m.slots = make(chan struct{}, 1)
+	m.always = nil
+	bus := filepath.Join(root, "sys/bus/pci/devices")
+	put(t, filepath.Join(bus, "0000:00:01.0/modalias"), "pci:v00008086d00002922sv00001AF4sd00001100bc01sc06i01\n")
+	put(t, filepath.Join(bus, "0000:00:04.0/modalias"), "pci:v00001AF4d00001041sv00001AF4sd00001100bc02sc00i00\n")
+	p := &Plug{Root: root, Modules: m, Now: time.Now}
+	if err := p.Coldplug(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(i.names, " "); !strings.HasSuffix(got, "virtio_pci ahci") {
+		t.Errorf("inserted %q; want virtio_pci, which the NIC needs, before ahci", got)
 	}
 }
 

@@ -102,11 +102,19 @@ func without(lines []string) []string {
 	var kept []string
 	for _, line := range lines {
 		if f := strings.Fields(line); f[0] != `"init"` && f[0] != `"dev"` && f[0] != `"dev/console"` && f[0] != `"root"` {
-			f[6] = sizeOf(f)
+			f[4], f[6] = timeOf(f), sizeOf(f)
 			kept = append(kept, strings.Join(f, " "))
 		}
 	}
 	return kept
+}
+
+// timeOf is 0 where a directory has the time of the boot: madeUp makes times of 2001.
+func timeOf(f []string) string {
+	if sizeOf(f) == "0" && len(f[4]) == 10 && f[4] > "1000001000" {
+		return "0"
+	}
+	return f[4]
 }
 
 // sizeOf leaves out that of a directory, which is a file system's own affair.
@@ -117,8 +125,9 @@ func sizeOf(f []string) string {
 	return f[6]
 }
 
-// worlds makes up entries laid over each other: some hundred small trees that know nothing of one another.
-func worlds(r *rand.Rand, n, rounds int) []byte {
+// worlds makes up entries laid over each other: some hundred small trees that know nothing of one another. With stray,
+// entries have content that can have none.
+func worlds(r *rand.Rand, n, rounds int, stray bool) []byte {
 	var archives []string
 	for round := range rounds {
 		var b strings.Builder
@@ -127,7 +136,7 @@ func worlds(r *rand.Rand, n, rounds int) []byte {
 				b.WriteString(newc(fmt.Sprintf("w%03d", w), typeDir|0o755, ""))
 			}
 			for range 1 + r.IntN(4) {
-				b.WriteString(madeUp(r, w))
+				b.WriteString(madeUp(r, w, stray))
 			}
 		}
 		archives = append(archives, b.String()+end)
@@ -136,7 +145,7 @@ func worlds(r *rand.Rand, n, rounds int) []byte {
 }
 
 // madeUp is one entry of a world.
-func madeUp(r *rand.Rand, world int) string {
+func madeUp(r *rand.Rand, world int, stray bool) string {
 	pick := func(words ...string) string { return words[r.IntN(len(words))] }
 	name := fmt.Sprintf("w%03d/", world) + pick("a", "b", "c", "d", "d", "d/x", "d/y", "l", "l/x", "l/../b", "d/.", "e/x")
 	kinds := []uint32{typeRegular, typeRegular, typeRegular, typeDir, typeDir, typeLink, typeLink, typeChar, typeBlock, typePipe, typeSocket, 0}
@@ -145,7 +154,7 @@ func madeUp(r *rand.Rand, world int) string {
 	switch {
 	case kind == typeLink:
 		content = pick("d", "a", "./d/", fmt.Sprintf("/w%03d/d", world), "..", "nowhere", "l")
-	case kind == typeRegular || r.IntN(10) == 0:
+	case kind == typeRegular || stray && r.IntN(10) == 0:
 		content = pick("", "", "one", "other", "something longer")
 	}
 	links, major, minor := 1, 0, 0
@@ -163,12 +172,14 @@ func madeUp(r *rand.Rand, world int) string {
 }
 
 // Z7: what a kernel makes of entries laid over each other: last names win, and the exceptions; hard links; devices. The
-// judge is a booted one.
+// judge is a booted one. A compressed archive has no stray content: where the header of such an entry lies across two of
+// the 32 KiB that gunzip gives at a time, do_header goes on in the state that waited for the header (it sets no next_state),
+// and the rest of the archive is lost, "junk at the end of compressed archive". (So was seed 5.)
 func TestKernelAgrees(t *testing.T) {
 	seed := uint64(1)
 	fmt.Sscan(os.Getenv("WORLDS_SEED"), &seed)
-	plain := worlds(rand.New(rand.NewPCG(seed, 0)), 150, 2)
-	packed := worlds(rand.New(rand.NewPCG(seed, 1)), 150, 2)
+	plain := worlds(rand.New(rand.NewPCG(seed, 0)), 150, 2, true)
+	packed := worlds(rand.New(rand.NewPCG(seed, 1)), 150, 2, false)
 	ramdisk := append(plain, packGzip(t, string(packed))...)
 	m, err := List(bytes.NewReader(ramdisk))
 	if err != nil {

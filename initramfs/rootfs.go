@@ -19,7 +19,8 @@ import (
 //   - A device node over a device node of its type changes owner and permissions, not the device.
 //   - Files with more than one link are one when type, device and inode number are equal, up to the next trailer. Each
 //     of them that has content overwrites the content of all.
-//   - The first time of a directory wins, and stays with what takes its place.
+//   - The first time of a directory wins, and stays with what takes its place. It is given at the very end, by name: a
+//     directory to which none of its names leads any more has the time of the boot.
 //   - No directory is made that nobody named.
 type rootfs struct {
 	m       *Manifest
@@ -43,7 +44,7 @@ type inode struct {
 	node  int // made it, and named the device or the target
 	meta  int // permissions
 	owner int
-	when  int // time
+	when  int // time; clock when it is that of the boot
 	data  int // content
 	links int
 
@@ -52,6 +53,10 @@ type inode struct {
 	called string           // of a directory: its name there
 	depth  int              // of a directory
 }
+
+// clock in the place of an entry's number is the machine's: nobody has set a directory's time since it was made, or
+// since something came into it or went.
+const clock = -1
 
 // A name is what a directory has.
 type name struct {
@@ -90,7 +95,7 @@ func (m *Manifest) unpack() *rootfs {
 }
 
 func newDir(parent *inode, called string) *inode {
-	d := &inode{kind: typeDir, node: -1, meta: -1, owner: -1, when: -1, data: -1, links: 1, names: make(map[string]*name), parent: parent,
+	d := &inode{kind: typeDir, node: -1, meta: -1, owner: -1, when: clock, data: -1, links: 1, names: make(map[string]*name), parent: parent,
 		called: called}
 	if parent != nil {
 		d.depth = parent.depth + 1
@@ -120,7 +125,7 @@ func (fs *rootfs) apply(i int) string {
 		clear(fs.first)
 	}
 	if e.kind() != typeRegular && e.kind() != typeLink && e.Size > 0 {
-		return "has content, and is no file"
+		return "has content, and is no file; with it a kernel may lose the rest of a compressed archive"
 	}
 	p, why := fs.find(i, e.Name)
 	if why != "" {
@@ -168,12 +173,12 @@ func (fs *rootfs) makeDir(i int, p place) string {
 	if d == nil {
 		d = newDir(p.dir, p.base)
 		d.node = i
-		p.dir.names[p.base] = &name{d, i}
+		p.put(d)
 	}
 	if d.node < 0 {
 		d.node = i
 	}
-	d.meta, d.owner, d.when = i, i, i
+	d.meta, d.owner = i, i
 	return ""
 }
 
@@ -183,7 +188,7 @@ func (fs *rootfs) makeNode(i int, p place) string {
 	old := p.inode()
 	switch {
 	case old == nil:
-		p.dir.names[p.base] = &name{&inode{kind: e.kind(), node: i, meta: i, owner: i, when: i, data: -1, links: 1}, i}
+		p.put(&inode{kind: e.kind(), node: i, meta: i, owner: i, when: i, data: -1, links: 1})
 	case old.kind == e.kind():
 		old.meta, old.owner, old.when = i, i, i
 	default:
@@ -204,7 +209,7 @@ func (fs *rootfs) makeFile(i int, e *Entry, p place) string {
 	switch {
 	case f == nil:
 		f = &inode{kind: typeRegular, node: i, links: 1}
-		p.dir.names[p.base] = &name{f, i}
+		p.put(f)
 	case f.kind != typeRegular:
 		return fmt.Sprintf("%q is a directory that is not empty", p.String())
 	}
@@ -234,7 +239,7 @@ func (fs *rootfs) link(e *Entry, p place) (linked bool, why string) {
 		return false, fmt.Sprintf("%q is a directory that is not empty", p.String())
 	}
 	old.links++
-	p.dir.names[p.base] = &name{inode: old}
+	p.put(old)
 	return true, ""
 }
 
@@ -366,6 +371,13 @@ func (p place) remove() {
 	}
 	old.links--
 	delete(p.dir.names, p.base)
+	p.dir.when = clock
+}
+
+// put gives p, where nothing is, to a file. Who spoke of it is for setBy.
+func (p place) put(f *inode) {
+	p.dir.names[p.base] = &name{inode: f}
+	p.dir.when = clock
 }
 
 // setBy notes who spoke of p last.
@@ -425,11 +437,14 @@ func (fs *rootfs) contents() map[int]string {
 	return at
 }
 
-// entry says all of a file in one: what a kernel's stat would tell, and its content.
+// entry says all of a file in one: what a kernel's stat would tell, and its content. The time of the boot is 0.
 func (fs *rootfs) entry(called string, n *name) Entry {
 	node, owner := fs.entries[n.node], fs.entries[n.owner]
-	e := Entry{Name: called, Mode: n.kind | fs.entries[n.meta].Mode&^typeMask, UID: owner.UID, GID: owner.GID, Time: fs.entries[n.when].Time,
+	e := Entry{Name: called, Mode: n.kind | fs.entries[n.meta].Mode&^typeMask, UID: owner.UID, GID: owner.GID,
 		Links: uint32(n.links), Target: node.Target, Archive: node.Archive}
+	if n.when != clock {
+		e.Time = fs.entries[n.when].Time
+	}
 	if n.kind == typeLink {
 		e.Mode = typeLink | 0o777 // whatever the header says
 	}

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"text/tabwriter"
 	"time"
@@ -54,7 +55,7 @@ func TestBenchRamdisk(t *testing.T) {
 	for _, part := range []struct {
 		name string
 		run  func()
-	}{{"sizes", b.sizes}, {"builds", b.builds}, {"memory", b.memory}, {"starts", b.starts}} {
+	}{{"sizes", b.sizes}, {"builds", b.builds}, {"opens", b.opens}, {"memory", b.memory}, {"starts", b.starts}} {
 		t.Run(part.name, func(t *testing.T) {
 			b.t = t
 			var out bytes.Buffer
@@ -130,30 +131,15 @@ var makers = []struct {
 		dracut --quiet --no-hostonly --force --gzip --kver $1 $3`},
 }
 
-// builds are seconds on this machine, ours and the peers' in turn.
-func (b *ramdiskBench) builds() {
-	fmt.Fprintf(b.table, "BUILD (%d rounds)\tsize\tmedian\tleast\tmost\tratio\t\n", b.rounds)
-	type builder struct {
-		name, out string
-		run       func(out string) error
-	}
-	all := []builder{{"muster, common", filepath.Join(b.dir, "build.gz"), func(out string) error {
-		b.muster(out, "--kernel", b.deb)
-		return nil
-	}}}
-	for i, p := range makers {
-		if _, err := exec.LookPath(p.program); err != nil {
-			b.t.Logf("%s is not installed: left out", p.program)
-			continue
-		}
-		all = append(all, builder{p.name, filepath.Join(b.dir, fmt.Sprint("peer", i)), func(out string) error {
-			cmd := exec.Command("unshare", "-m", "sh", "-ec", p.command, "sh", b.release, b.root, out, b.t.TempDir())
-			if said, err := cmd.CombinedOutput(); err != nil {
-				return fmt.Errorf("%w: %s", err, said)
-			}
-			return nil
-		}})
-	}
+// A contestant of a part of the bench does something that takes time, and leaves a file.
+type contestant struct {
+	name, out string
+	run       func(out string) error
+}
+
+// compare lets contestants run in turn and prints how long they took beside the first.
+func (b *ramdiskBench) compare(title string, all []contestant) {
+	fmt.Fprintf(b.table, "%s (%d rounds)\tsize\tmedian\tleast\tmost\tratio\t\n", title, b.rounds)
 	took := make([][]float64, len(all))
 	for range b.rounds {
 		for i, one := range all {
@@ -167,10 +153,59 @@ func (b *ramdiskBench) builds() {
 		}
 	}
 	for i, one := range all {
-		if len(took[i]) > 0 {
+		if len(took[i]) > 0 && len(took[0]) > 0 {
 			b.row(one.name+"\t"+mebibytes(b.t, one.out), took[i], took[0])
 		}
 	}
+}
+
+// builds are seconds on this machine, ours and the peers' in turn.
+func (b *ramdiskBench) builds() {
+	all := []contestant{{"muster, common", filepath.Join(b.dir, "build.gz"), func(out string) error {
+		b.muster(out, "--kernel", b.deb)
+		return nil
+	}}}
+	for i, p := range makers {
+		if _, err := exec.LookPath(p.program); err != nil {
+			b.t.Logf("%s is not installed: left out", p.program)
+			continue
+		}
+		all = append(all, contestant{p.name, filepath.Join(b.dir, fmt.Sprint("peer", i)), func(out string) error {
+			return shell(`script=$1; shift; exec unshare -m sh -ec "$script" sh "$@"`, p.command, b.release, b.root, out, b.t.TempDir())
+		}})
+	}
+	b.compare("BUILD", all)
+}
+
+// opens are seconds to unpack and pack again one ramdisk with a device node in it, by muster and by cpio with gzip.
+func (b *ramdiskBench) opens() {
+	image := filepath.Join(b.dir, "open.gz")
+	b.muster(image, "--kernel", b.deb)
+	ours, theirs := filepath.Join(b.dir, "ours"), filepath.Join(b.dir, "theirs")
+	b.compare("UNPACK", []contestant{
+		{"muster ramdisk unpack", image, func(string) error {
+			return shell("rm -rf $2 && ../../bin/muster ramdisk unpack $1 -C $2", image, ours)
+		}},
+		{"gzip -d, cpio -i", image, func(string) error {
+			return shell("rm -rf $2 && mkdir $2 && cd $2 && gzip -dc $1 | cpio -idm --quiet", image, theirs)
+		}},
+	})
+	b.compare("REPACK", []contestant{
+		{"muster ramdisk repack", filepath.Join(b.dir, "ours.gz"), func(out string) error {
+			return shell("../../bin/muster ramdisk repack $1 -o $2", ours, out)
+		}},
+		{"cpio -o, gzip", filepath.Join(b.dir, "theirs.gz"), func(out string) error {
+			return shell("cd $1 && find . | cpio --quiet -o -H newc | gzip >$2", theirs, out)
+		}},
+	})
+}
+
+// shell runs a line of sh with words for its $1, $2...
+func shell(line string, words ...string) error {
+	if said, err := exec.Command("sh", append([]string{"-ec", line, "sh"}, words...)...).CombinedOutput(); err != nil {
+		return fmt.Errorf("%w: %s", err, said)
+	}
+	return nil
 }
 
 // row prints a median, its spread, and its ratio to that of the first.
@@ -210,19 +245,20 @@ func (b *ramdiskBench) starts() {
 		b.t.Skipf("no bare ramdisk: %v", err)
 	}
 	images := []struct{ name, file string }{{"bare kernel, virtio_net, udhcpc", bare}, {"muster, facts accepted", ours}}
-	took := make([][]float64, len(images))
+	took, cpu := make([][]float64, len(images)), make([][]float64, len(images))
 	for range b.rounds {
 		for i, image := range images {
 			s, err := b.boot(image.file, 512)
 			if err != nil {
 				b.t.Fatalf("%s: %v", image.name, err)
 			}
-			took[i] = append(took[i], s)
-			b.t.Logf("%s: %.2f s", image.name, s)
+			took[i], cpu[i] = append(took[i], s.seconds), append(cpu[i], s.cpu.Seconds())
+			b.t.Logf("%s: %.2f s, %.2f s of processor time", image.name, s.seconds, s.cpu.Seconds())
 		}
 	}
 	for i, image := range images {
 		b.row(image.name+"\t"+mebibytes(b.t, image.file), took[i], took[0])
+		b.row("  processor time of the emulator\t", cpu[i], cpu[0])
 	}
 }
 
@@ -260,25 +296,38 @@ func (b *ramdiskBench) bareRamdisk(out string) error {
 // A started machine says one of these on its console; the number is seconds since the kernel started.
 var startedAt = regexp.MustCompile(`muster \[ *([0-9.]+)s\] checked in as node|bench: address after ([0-9.]+) s`)
 
-// boot starts a machine of so much memory and tells when its kernel was up for the purpose.
-func (b *ramdiskBench) boot(ramdisk string, mib int) (seconds float64, err error) {
-	ctx, cancel := context.WithTimeout(b.t.Context(), 4*time.Minute)
+// boot starts a machine of so much memory with the kernel of the bench.
+func (b *ramdiskBench) boot(ramdisk string, mib int) (started, error) {
+	return bootAlone(b.t, filepath.Join(b.root, "boot/vmlinuz-"+b.release), ramdisk, mib)
+}
+
+// A started machine has done what it was booted for.
+type started struct {
+	seconds float64       // since its kernel started
+	cpu     time.Duration // that the emulator took since power-on, which says more on a busy host
+	told    facts.CheckIn // what the last check-in said; empty for a machine without agent
+}
+
+// bootAlone starts a machine whose network is QEMU's own and whose broker agrees with everything.
+func bootAlone(t *testing.T, kernel, ramdisk string, mib int) (s started, err error) {
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
-	port, stop := acceptFacts(b.t)
-	defer stop()
+	broker := acceptFacts(t)
+	defer broker.stop()
 	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi", "-cpu", fastestCPU, "-smp", "2",
 		"-m", strconv.Itoa(mib), "-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio",
-		"-netdev", "user,id=n0", "-device", "virtio-net-pci,netdev=n0,romfile=",
-		"-kernel", filepath.Join(b.root, "boot/vmlinuz-"+b.release), "-initrd", ramdisk,
-		"-append", fmt.Sprintf("console=ttyS0 quiet panic=-1 muster.token=bench muster.server=http://10.0.2.2:%d", port))
+		"-netdev", "user,id=n0", "-device", "virtio-net-pci,netdev=n0,romfile=", "-kernel", kernel, "-initrd", ramdisk,
+		"-append", fmt.Sprintf("console=ttyS0 quiet panic=-1 muster.token=bench muster.server=http://10.0.2.2:%d", broker.port))
 	said := &lineWatch{want: startedAt, found: cancel}
 	cmd.Stdout, cmd.Stderr = said, said
 	err = cmd.Run()
 	if m := startedAt.FindStringSubmatch(said.text.String()); m != nil {
-		return strconv.ParseFloat(m[1]+m[2], 64)
+		s.seconds, err = strconv.ParseFloat(m[1]+m[2], 64)
+		s.told, s.cpu = broker.last(), cmd.ProcessState.UserTime()+cmd.ProcessState.SystemTime()
+		return s, err
 	}
 	tail := said.text.String()
-	return 0, fmt.Errorf("nothing arrived: %w; the console ends with %q", err, tail[max(0, len(tail)-200):])
+	return s, fmt.Errorf("nothing arrived: %w; the console ends with %q", err, tail[max(0, len(tail)-200):])
 }
 
 // A lineWatch keeps what is written and tells once it holds what is wanted.
@@ -297,20 +346,47 @@ func (l *lineWatch) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// acceptFacts is a broker that reads check-ins as ours does and has no orders.
-func acceptFacts(t *testing.T) (port int, stop func()) {
+// An agreeable is a broker that reads check-ins as ours does and has no orders.
+type agreeable struct {
+	port int
+	stop func()
+
+	mu   sync.Mutex
+	told facts.CheckIn
+}
+
+func (a *agreeable) last() facts.CheckIn {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.told
+}
+
+// ServeHTTP implements http.Handler.
+func (a *agreeable) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodPost { // a poll for orders: there are none as long as the machine asks
+		<-r.Context().Done()
+		return
+	}
+	c, err := facts.DecodeCheckIn(r.Body)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	a.mu.Lock()
+	a.told = *c
+	a.mu.Unlock()
+	_ = json.NewEncoder(w).Encode(facts.CheckInReply{Node: "bench", Order: facts.Order{Kind: facts.OrderWait}})
+}
+
+func acceptFacts(t *testing.T) *agreeable {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if _, err := facts.DecodeCheckIn(r.Body); err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
-			return
-		}
-		_ = json.NewEncoder(w).Encode(facts.CheckInReply{Node: "bench", Order: facts.Order{Kind: facts.OrderWait}})
-	})}
+	a := &agreeable{port: l.Addr().(*net.TCPAddr).Port}
+	server := &http.Server{Handler: a}
+	a.stop = func() { _ = server.Close() }
 	go func() { _ = server.Serve(l) }() // until stop
-	return l.Addr().(*net.TCPAddr).Port, func() { _ = server.Close() }
+	return a
 }

@@ -12,6 +12,8 @@ import (
 )
 
 func main() {
+	const consoleLevel = 8                         // SYSLOG_ACTION_CONSOLE_LEVEL of syslog(2): the kernel must not speak into a line
+	syscall.Klogctl(consoleLevel, make([]byte, 1)) // as many bytes as the level
 	out := bufio.NewWriter(os.Stdout)
 	fmt.Fprintln(out, "\nTREE BEGINS")
 	names := map[uint64]string{}
