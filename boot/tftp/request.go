@@ -119,11 +119,10 @@ func (q request) agree(size int64, block, window int) terms {
 }
 
 func (q request) terms(size int64, block, window int) terms {
-	t := terms{block: plainBlock, window: 1}
+	t := terms{block: q.block(block), window: 1}
 	for _, o := range q.options {
 		switch n := o.value; {
 		case o.name == "blksize" && n >= minBlock && n <= maxBlock:
-			t.block = min(int(n), block)
 			t.accept(o.name, int64(t.block))
 		case o.name == "tsize" && q.mode == "octet" && size >= 0: // netascii grows on the way
 			t.accept(o.name, size)
@@ -131,11 +130,21 @@ func (q request) terms(size int64, block, window int) terms {
 			t.wait = time.Duration(n) * time.Second
 			t.accept(o.name, int64(n))
 		case o.name == "windowsize" && n >= 1 && n <= 65535: // RFC 7440
-			t.window = min(int(n), window, max(1, maxInFlight/max(block, plainBlock)))
+			t.window = min(int(n), window, max(1, maxInFlight/t.block))
 			t.accept(o.name, int64(t.window))
 		}
 	}
 	return t
+}
+
+// block is the size of a block, of which the room for a window depends wherever it is asked.
+func (q request) block(most int) int {
+	for _, o := range q.options {
+		if o.name == "blksize" && o.value >= minBlock && o.value <= maxBlock {
+			return min(int(o.value), most)
+		}
+	}
+	return plainBlock
 }
 
 func (t *terms) accept(name string, value int64) {

@@ -50,7 +50,7 @@ type sender struct {
 	terms
 	ctx   context.Context
 	wire  wire
-	file  *bufio.Reader
+	file  io.Reader
 	beat  time.Duration
 	heard func() // called when the reader has answered
 
@@ -63,12 +63,16 @@ type sender struct {
 	queue    [][]byte // the window as it is sent
 	in       [516]byte
 	lost     error // of the last write
+	broken   error // of the file
 }
 
 func newSender(ctx context.Context, t terms, w wire, file io.Reader, heard func()) *sender {
-	s := &sender{terms: t, ctx: ctx, wire: w, file: bufio.NewReaderSize(file, readAhead), beat: beat, heard: heard}
-	slots := make([]byte, t.window*(4+t.block))
-	for i := range t.window {
+	s := &sender{terms: t, ctx: ctx, wire: w, file: file, beat: beat, heard: heard}
+	if t.block < readAhead/4 {
+		s.file = bufio.NewReaderSize(file, readAhead)
+	}
+	slots := make([]byte, (t.window+1)*(4+t.block))
+	for i := range t.window + 1 {
 		s.ring = append(s.ring, slots[i*(4+t.block):(i+1)*(4+t.block)])
 	}
 	return s
@@ -83,10 +87,11 @@ func (s *sender) run() error {
 		}
 	}
 	for s.last == 0 || s.acked < s.last {
-		if err := s.fill(); err != nil {
+		if err := s.fill(s.acked + uint64(s.window)); err != nil {
 			_ = s.wire.write([][]byte{refusal{codeUndefined, "Read error"}.packet()}) // the reader would find out by waiting
 			return err
 		}
+		s.enqueue()
 		if err := s.exchange(s.progress); err != nil {
 			return err
 		}
@@ -97,9 +102,9 @@ func (s *sender) run() error {
 // slot is the place of a block in the ring, header included. The last block leaves its end unused.
 func (s *sender) slot(block uint64) []byte { return s.ring[block%uint64(len(s.ring))] }
 
-// fill reads the blocks that the window has room for, and queues what the reader lacks: what was sent and lost, too.
-func (s *sender) fill() error {
-	for s.last == 0 && s.filled < s.acked+uint64(s.window) {
+// fill reads blocks of the file up to that one.
+func (s *sender) fill(until uint64) error {
+	for s.last == 0 && s.filled < until && s.broken == nil {
 		slot := s.slot(s.filled + 1)
 		n, err := io.ReadFull(s.file, slot[4:])
 		switch {
@@ -107,24 +112,29 @@ func (s *sender) fill() error {
 			s.last = s.filled + 1
 			s.ring[s.last%uint64(len(s.ring))] = slot[:4+n]
 		case err != nil:
-			return err
+			s.broken = err
+			return err // what was read of the block is gone: no second try
 		}
 		s.filled++
 		binary.BigEndian.PutUint16(slot, opData)
 		binary.BigEndian.PutUint16(slot[2:], uint16(s.filled))
 	}
+	return s.broken
+}
+
+// enqueue takes the blocks of the window that the reader lacks: what was sent and lost, too.
+func (s *sender) enqueue() {
 	s.queue = s.queue[:0]
-	for b := s.acked + 1; b <= s.filled; b++ {
+	for b := s.acked + 1; b <= min(s.filled, s.acked+uint64(s.window)); b++ {
 		s.queue = append(s.queue, s.slot(b))
 	}
-	return nil
 }
 
 // progress takes an acknowledgement of a block in flight. One that was taken before is a duplicate: answering it would
 // send every block twice from then on (RFC 1123 section 4.2.3.1).
 func (s *sender) progress(n uint16) bool {
 	more := uint64(n - uint16(s.acked))
-	if more == 0 || more > s.filled-s.acked {
+	if more == 0 || more > uint64(len(s.queue)) {
 		return false
 	}
 	for range more {
@@ -137,7 +147,8 @@ func (s *sender) progress(n uint16) bool {
 // exchange sends the queue until the reader acknowledges something of it.
 func (s *sender) exchange(accept func(uint16) bool) error {
 	for try := 0; try < s.tries(); try++ {
-		switch err := s.wire.write(s.queue); {
+		err := s.wire.write(s.queue)
+		switch {
 		case s.ctx.Err() != nil:
 			return context.Cause(s.ctx)
 		case errors.Is(err, syscall.ECONNREFUSED):
@@ -145,6 +156,7 @@ func (s *sender) exchange(accept func(uint16) bool) error {
 		default:
 			s.lost = err // a link that is down for a moment loses packets too
 		}
+		_ = s.fill(s.filled + s.spare()) // while the window travels; an error is told with the next window
 		if err := s.await(accept, s.patience(try)); !errors.Is(err, os.ErrDeadlineExceeded) {
 			return err
 		}
@@ -154,6 +166,9 @@ func (s *sender) exchange(accept func(uint16) bool) error {
 	}
 	return errSilent
 }
+
+// spare is how many slots of the ring the window leaves free.
+func (s *sender) spare() uint64 { return s.acked + uint64(len(s.ring)) - s.filled }
 
 func (s *sender) tries() int {
 	if s.answered {

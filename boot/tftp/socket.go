@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"syscall"
 	"time"
 
@@ -13,11 +14,18 @@ import (
 )
 
 // A socket is the wire of one transfer on the network. It is connected: the kernel passes on only what comes from the
-// reader's port, answers others itself, and reports when that port is closed.
+// reader's port, answers others itself, and reports when that port is closed. It blocks, with a thread of its own: a
+// transfer does nothing but wait for one packet, and the poller in between costs a third of a round trip.
 type socket struct {
 	conn  *net.UDPConn
+	raw   syscall.RawConn
 	batch *ipv4.PacketConn
 	msgs  []ipv4.Message
+	wait  time.Duration // SO_RCVTIMEO
+
+	in  []byte // of receive
+	n   int
+	err error
 }
 
 // dial opens a socket from the address that the reader asked, or the kernel's choice where that is not known.
@@ -31,7 +39,23 @@ func dial(local netip.Addr, peer netip.AddrPort) (*socket, error) {
 		return nil, fmt.Errorf("open a port for the transfer: %w", err)
 	}
 	udp := conn.(*net.UDPConn)
-	return &socket{conn: udp, batch: ipv4.NewPacketConn(udp)}, nil
+	s := &socket{conn: udp, batch: ipv4.NewPacketConn(udp)}
+	s.raw, err = udp.SyscallConn()
+	if err == nil {
+		err = s.control(func(fd int) error { return syscall.SetNonblock(fd, false) })
+	}
+	if err != nil {
+		udp.Close()
+		return nil, fmt.Errorf("open a port for the transfer: %w", err)
+	}
+	return s, nil
+}
+
+func (s *socket) control(f func(fd int) error) (err error) {
+	if e := s.raw.Control(func(fd uintptr) { err = f(int(fd)) }); e != nil {
+		return e
+	}
+	return err
 }
 
 // allowFragments lets routers cut a block that is too long for the way: firmware asks for a size that fits its own
@@ -67,14 +91,34 @@ func (s *socket) write(packets [][]byte) error {
 }
 
 func (s *socket) read(p []byte, wait time.Duration) (int, error) {
-	if err := s.conn.SetReadDeadline(time.Now().Add(wait)); err != nil {
+	if wait != s.wait {
+		left := unix.NsecToTimeval(max(wait, time.Millisecond).Nanoseconds())
+		if err := s.control(func(fd int) error { return unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &left) }); err != nil {
+			return 0, err
+		}
+		s.wait = wait
+	}
+	s.in = p
+	if err := s.raw.Read(s.receive); err != nil {
 		return 0, err
 	}
-	return s.conn.Read(p)
+	return s.n, s.err
+}
+
+// receive is one read; that it has ended is said even when nothing came, or the poller would wait for more.
+func (s *socket) receive(fd uintptr) bool {
+	s.n, s.err = unix.Read(int(fd), s.in)
+	for s.err == unix.EINTR {
+		s.n, s.err = unix.Read(int(fd), s.in)
+	}
+	if s.err == unix.EAGAIN {
+		s.err = os.ErrDeadlineExceeded
+	}
+	return true
 }
 
 // stop ends the transfer from outside: the reader is told, and whoever waits for it wakes.
 func (s *socket) stop() {
 	_, _ = s.conn.Write(refusal{codeUndefined, "Server stops"}.packet())
-	s.conn.Close()
+	_ = s.control(func(fd int) error { return unix.Shutdown(fd, unix.SHUT_RDWR) })
 }

@@ -220,7 +220,9 @@ func (c tftpCell) file(t *testing.T, root string) [sha256.Size]byte {
 	for i := range b {
 		b[i] = byte(i ^ i>>8 ^ i>>16)
 	}
-	if err := os.WriteFile(filepath.Join(root, "file"), b, 0o644); err != nil {
+	name := filepath.Join(root, "file")
+	_ = os.Remove(name) // dnsmasq would find it in the hands of readers that went away
+	if err := os.WriteFile(name, b, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	return sha256.Sum256(b)
