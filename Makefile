@@ -12,7 +12,7 @@ PACKAGES = qemu-system-x86 seabios ipxe-qemu ovmf iproute2 ipxe shim-signed grub
 
 export CGO_ENABLED = 0
 
-.PHONY: all build run deps test test-short test-lab bench-facts bench-ramdisk race fuzz lint clean
+.PHONY: all build run deps test test-short test-lab bench-facts bench-ramdisk bench-boot race fuzz lint clean
 
 all: build
 
@@ -61,6 +61,10 @@ bench-facts: deps build
 # Sizes, build times, least memory and start of ramdisks beside initramfs-tools, dracut and a bare init (as root).
 bench-ramdisk: deps build
 	MUSTER_BENCH=1 MUSTER_CACHE=$(abspath $(CACHE)) $(GO) test -count=1 -timeout 120m -run BenchRamdisk -v ./tools/lab
+
+# TFTP beside tftpd-hpa, atftpd and dnsmasq, which are fetched where they are not installed (as root).
+bench-boot: deps build
+	MUSTER_BENCH=1 $(GO) test -count=1 -timeout 120m -run BenchTFTP -v ./tools/lab
 
 race:
 	CGO_ENABLED=1 $(GO) test -race -short ./...

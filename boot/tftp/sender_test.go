@@ -124,6 +124,32 @@ func TestLostWindowIsSentAgainFromTheLastAcknowledgement(t *testing.T) {
 	})
 }
 
+// flaky is a file whose third read fails, and no other.
+type flaky struct {
+	bytes.Reader
+	reads int
+}
+
+func (f *flaky) Read(p []byte) (int, error) {
+	if f.reads++; f.reads == 3 {
+		_, _ = f.Reader.Read(p[:2])
+		return 2, syscall.EIO
+	}
+	return f.Reader.Read(p[:min(len(p), 4)])
+}
+
+func TestFileThatCannotBeReadIsNotServed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		wire := &script{began: time.Now(), answer: func(out [][]byte) [][]byte { return [][]byte{ackOf(binary.BigEndian.Uint16(out[len(out)-1][2:]))} }}
+		file := &flaky{}
+		file.Reset(noise(100_000))
+		err := newSender(t.Context(), terms{block: 32 << 10, window: 1}, wire, file, func() {}).run()
+		if !errors.Is(err, syscall.EIO) {
+			t.Errorf("run = %v after blocks %v; want %v", err, wire.blocks, syscall.EIO)
+		}
+	})
+}
+
 // FuzzReader is the other half of Z3: whatever a reader sends, it is given blocks of the file only, and no packet more
 // than once for what it acknowledged.
 func FuzzReader(f *testing.F) {

@@ -15,7 +15,7 @@ import (
 
 // A socket is the wire of one transfer on the network. It is connected: the kernel passes on only what comes from the
 // reader's port, answers others itself, and reports when that port is closed. It blocks, with a thread of its own: a
-// transfer does nothing but wait for one packet, and the poller in between costs a third of a round trip.
+// transfer does nothing but wait for one packet, and a poller in between would lengthen every round trip.
 type socket struct {
 	conn  *net.UDPConn
 	raw   syscall.RawConn

@@ -6,9 +6,8 @@
 //
 // Two senders carry what remains. A request that agrees on nothing is carried by pin/tftp, which does RFC 1350 and its
 // text mode well. A request that agrees on an option is carried by our own: pin/tftp has no window, no timeout, no
-// block below 512 bytes, no size of an empty file and no order of options, finds options in lower case only, and needs
-// two system calls and a search for the reader's address more per block, which are what a transfer in lockstep waits
-// for.
+// block below 512 bytes, no size of an empty file and no order of options, finds options in lower case only, and
+// waits in Go's poller for each block, which a transfer in lockstep feels.
 package tftp
 
 import (
