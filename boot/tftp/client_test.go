@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash"
+	"io"
 	"net"
 	"net/netip"
 	"strings"
@@ -16,11 +18,18 @@ type probe struct {
 	t    *testing.T
 	conn *net.UDPConn
 	to   netip.AddrPort // the service, then the transfer
+	acks int            // sent, that of the options excepted
+	into hash.Hash      // where bytes go that are too many to keep; nil: taken.bytes
+	buf  [65536]byte
 }
 
-func dial(t *testing.T, service netip.AddrPort) *probe {
+func connect(t *testing.T, service netip.AddrPort) *probe {
+	return connectFrom(t, "127.0.0.1", service)
+}
+
+func connectFrom(t *testing.T, addr string, service netip.AddrPort) *probe {
 	t.Helper()
-	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.ParseIP(addr)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,39 +37,61 @@ func dial(t *testing.T, service netip.AddrPort) *probe {
 	return &probe{t: t, conn: conn, to: service}
 }
 
-// ask sends a request of words; op 1 reads.
-func (p *probe) ask(op byte, words ...string) {
-	p.send([]byte{0, op}, []byte(strings.Join(words, "\x00")+"\x00"))
+func packet(op byte, words ...string) []byte {
+	return append([]byte{0, op}, strings.Join(words, "\x00")+"\x00"...)
 }
 
-func (p *probe) send(parts ...[]byte) {
+// ask sends a request of words; op 1 reads.
+func (p *probe) ask(op byte, words ...string) { p.send(packet(op, words...)) }
+
+func (p *probe) send(b []byte) {
 	p.t.Helper()
-	var b []byte
-	for _, x := range parts {
-		b = append(b, x...)
-	}
 	if _, err := p.conn.WriteToUDPAddrPort(b, p.to); err != nil {
 		p.t.Fatal(err)
 	}
 }
 
-func (p *probe) ack(block uint16) { p.send([]byte{0, 4}, binary.BigEndian.AppendUint16(nil, block)) }
+func (p *probe) ack(block uint16) {
+	p.send(binary.BigEndian.AppendUint16([]byte{0, 4}, block))
+}
 
-var errSilent = errors.New("no packet")
+var errSilence = errors.New("no packet")
 
-// patient is how long a packet that must come is waited for, on a machine busy with other things.
-const patient = time.Minute
+// aWhile is how long a packet may take that must come: a busy machine is no failure.
+const aWhile = time.Minute
 
-// next gives one packet: its operation and what follows.
+// next gives one packet: its operation and what follows, until the next call.
 func (p *probe) next(wait time.Duration) (uint16, []byte, error) {
-	var buf [65536]byte
-	p.conn.SetReadDeadline(time.Now().Add(wait))
-	n, from, err := p.conn.ReadFromUDPAddrPort(buf[:])
+	if err := p.conn.SetReadDeadline(time.Now().Add(wait)); err != nil {
+		return 0, nil, err
+	}
+	n, from, err := p.conn.ReadFromUDPAddrPort(p.buf[:])
 	if err != nil {
-		return 0, nil, errSilent
+		return 0, nil, errSilence
 	}
 	p.to = from
-	return binary.BigEndian.Uint16(buf[:]), append([]byte(nil), buf[2:n]...), nil
+	return binary.BigEndian.Uint16(p.buf[:]), p.buf[2:n], nil
+}
+
+// want takes one packet that must be a block of that number.
+func (p *probe) want(block uint16) []byte {
+	p.t.Helper()
+	op, rest, err := p.next(aWhile)
+	if err != nil || op != 3 || binary.BigEndian.Uint16(rest) != block {
+		p.t.Fatalf("got operation %d, %.20q, %v; want block %d", op, rest, err, block)
+	}
+	return rest[2:]
+}
+
+// waiting gives what has arrived and was not read: on the loopback a packet is there once it was sent.
+func (p *probe) waiting() (packets [][]byte) {
+	for {
+		op, rest, err := p.next(time.Millisecond)
+		if err != nil {
+			return packets
+		}
+		packets = append(packets, append(binary.BigEndian.AppendUint16(nil, op), rest...))
+	}
 }
 
 // A taken is what a whole read brought.
@@ -72,41 +103,58 @@ type taken struct {
 	err     string // "code text" of an ERROR
 }
 
-// read takes a whole file, acknowledging each block. One that comes again, because a busy host was slow with the answer,
-// is passed over (RFC 1123 section 4.2.3.1).
+// read takes a whole file. In a window it acknowledges the last block, or, once, the last one before a gap (RFC 7440).
 func (p *probe) read(words ...string) taken {
 	p.t.Helper()
 	p.ask(1, words...)
-	got, size, want := taken{}, 512, uint16(1)
-	for {
-		op, rest, err := p.next(patient)
+	got, size, window := taken{}, 512, 1
+	have, acked := uint64(0), uint64(0)
+	for gap := false; ; {
+		op, rest, err := p.next(aWhile)
 		if err != nil {
-			p.t.Fatalf("read %q: block %d: %v", words, want, err)
+			p.t.Fatalf("read %q: after block %d: %v", words, have, err)
 		}
 		switch op {
 		case 6:
 			got.options = options(rest)
 			fmt.Sscan(got.options["blksize"], &size)
+			fmt.Sscan(got.options["windowsize"], &window)
 			p.ack(0)
+			continue
 		case 5:
 			got.err = fmt.Sprintf("%d %s", binary.BigEndian.Uint16(rest), strings.TrimRight(string(rest[2:]), "\x00"))
 			return got
-		case 3:
-			b := binary.BigEndian.Uint16(rest)
-			if b == want-1 && got.blocks > 0 {
-				continue
+		}
+		if b := binary.BigEndian.Uint16(rest); b != uint16(have+1) {
+			switch old := uint16(have)-b < 1<<15; {
+			case old: // sent again, because an acknowledgement was lost
+				p.ack(uint16(have))
+			case !gap:
+				gap, acked = true, have
+				p.ack(uint16(have))
 			}
-			if b != want {
-				p.t.Fatalf("read %q: block %d; want %d", words, b, want)
-			}
-			p.ack(want)
-			got.bytes = append(got.bytes, rest[2:]...)
-			got.blocks, got.last, want = got.blocks+1, len(rest)-2, want+1
-			if got.last < size {
-				return got
-			}
+			continue
+		}
+		gap = false
+		p.keep(&got, rest[2:])
+		if have++; got.last < size || have-acked == uint64(window) {
+			acked = have
+			p.acks++
+			p.ack(uint16(have))
+		}
+		if got.last < size {
+			return got
 		}
 	}
+}
+
+func (p *probe) keep(got *taken, data []byte) {
+	got.blocks, got.last = got.blocks+1, len(data)
+	if p.into != nil {
+		p.into.Write(data)
+		return
+	}
+	got.bytes = append(got.bytes, data...)
 }
 
 func options(b []byte) map[string]string {
@@ -116,3 +164,105 @@ func options(b []byte) map[string]string {
 	}
 	return m
 }
+
+// A relay stands between one client and the server, sees every packet, and loses those that lose says.
+type relay struct {
+	addr netip.AddrPort
+	lose func(fromServer bool, packet []byte) bool
+	seen []relayed // in order; read when the transfer is over
+	lock chan struct{}
+}
+
+type relayed struct {
+	fromServer bool
+	packet     []byte
+}
+
+// through starts a relay. The client knows its port only; the server's new port is followed.
+func through(t *testing.T, service netip.AddrPort, lose func(bool, []byte) bool) *relay {
+	t.Helper()
+	near, far := connectFrom(t, "127.0.0.1", service).conn, connectFrom(t, "127.0.0.1", service).conn
+	r := &relay{addr: near.LocalAddr().(*net.UDPAddr).AddrPort(), lose: lose, lock: make(chan struct{}, 1)}
+	client := make(chan netip.AddrPort, 1)
+	port := make(chan netip.AddrPort, 1)
+	port <- service
+	go r.carry(near, func(from netip.AddrPort, b []byte) error {
+		select {
+		case client <- from:
+		default:
+		}
+		to := <-port
+		port <- to
+		return r.pass(false, far, to, b)
+	})
+	go func() {
+		var peer netip.AddrPort
+		r.carry(far, func(from netip.AddrPort, b []byte) error {
+			<-port
+			port <- from
+			if !peer.IsValid() {
+				peer = <-client
+			}
+			return r.pass(true, near, peer, b)
+		})
+	}()
+	return r
+}
+
+func (r *relay) carry(in *net.UDPConn, pass func(netip.AddrPort, []byte) error) {
+	var buf [65536]byte
+	for {
+		n, from, err := in.ReadFromUDPAddrPort(buf[:])
+		if err != nil || pass(from, buf[:n]) != nil {
+			return
+		}
+	}
+}
+
+func (r *relay) pass(fromServer bool, out *net.UDPConn, to netip.AddrPort, b []byte) error {
+	r.lock <- struct{}{}
+	r.seen = append(r.seen, relayed{fromServer, append([]byte(nil), b...)})
+	lost := r.lose != nil && r.lose(fromServer, b)
+	<-r.lock
+	if lost {
+		return nil
+	}
+	_, err := out.WriteToUDPAddrPort(b, to)
+	return err
+}
+
+// packets gives what was seen so far.
+func (r *relay) packets() []relayed {
+	r.lock <- struct{}{}
+	defer func() { <-r.lock }()
+	return append([]relayed(nil), r.seen...)
+}
+
+// blocks gives the numbers of the packets of an operation, in order.
+func (r *relay) blocks(op byte) (numbers []uint16) {
+	for _, p := range r.packets() {
+		if p.packet[1] == op {
+			numbers = append(numbers, binary.BigEndian.Uint16(p.packet[2:]))
+		}
+	}
+	return numbers
+}
+
+// A pattern is a file of any length that needs no memory. Each eight bytes differ from the ones before.
+type pattern struct{ at, size int64 }
+
+func (p *pattern) Read(b []byte) (int, error) {
+	n := int(min(int64(len(b)), p.size-p.at))
+	if n == 0 {
+		return 0, io.EOF
+	}
+	for i := range b[:n] {
+		at := uint64(p.at) + uint64(i)
+		b[i] = byte((at >> 3 * 0x9e3779b97f4a7c15) >> (at & 7 * 8))
+	}
+	p.at += int64(n)
+	return n, nil
+}
+
+func (p *pattern) Seek(int64, int) (int64, error) { return 0, errors.ErrUnsupported }
+func (p *pattern) Close() error                   { return nil }

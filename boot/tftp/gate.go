@@ -9,11 +9,12 @@ import (
 // Limits per source address (see admit): an eleven-name walk of pxelinux and the double request of UEFI firmware fit,
 // a spoofed source that shall be flooded does not.
 const (
-	maxSources    = 4096 // addresses remembered; strangers beyond wait until one is forgotten
-	maxUnanswered = 4    // transfers whose first block nobody acknowledged
-	maxPerSource  = 16   // transfers of any kind
-	perSecond     = 50   // requests
-	burst         = 100  // requests
+	maxSources    = 4096        // strangers remembered; more wait until one is forgotten
+	maxUnanswered = 4           // transfers whose first packet nobody answered
+	maxPerSource  = 16          // transfers of any kind
+	perSecond     = 50          // requests
+	burst         = 100         // requests
+	sweepEvery    = time.Second // between two looks for sources to forget: a flood must not pay for one per packet
 )
 
 // An entry is what a gate says to a request.
@@ -22,33 +23,47 @@ type entry int
 const (
 	entered    entry = iota
 	full             // the server has all the transfers it takes
-	unanswered       // this source has
+	unanswered       // this source, or strangers together, have too many that nobody answers
+	repeated         // the same request from the same port is in work
 )
 
-// A gate counts requests and transfers by source address.
+// A gate counts requests and transfers by source address. Known machines pass where a flood of strangers is held.
 type gate struct {
 	mu      sync.Mutex
 	max     int
 	active  int
+	waiting int // transfers not yet confirmed
 	sources map[netip.Addr]*source
+	swept   time.Time
+	inWork  map[netip.AddrPort]string // requests not yet confirmed, by who asks
 }
 
 type source struct {
 	tokens  float64
 	last    time.Time
-	waiting int // transfers not yet confirmed
+	waiting int
 	active  int
 }
 
-func newGate(max int) *gate { return &gate{max: max, sources: map[netip.Addr]*source{}} }
+// A pass is the place of one transfer. leave gives it back.
+type pass struct {
+	gate      *gate
+	source    *source
+	from      netip.AddrPort
+	confirmed bool
+}
+
+func newGate(max int) *gate {
+	return &gate{max: max, sources: map[netip.Addr]*source{}, inWork: map[netip.AddrPort]string{}}
+}
 
 // allow takes a token of the source's bucket.
-func (g *gate) allow(a netip.Addr, now time.Time) bool {
+func (g *gate) allow(a netip.Addr, known bool, now time.Time) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	s := g.sources[a]
 	if s == nil {
-		if len(g.sources) >= maxSources && !g.forget(now) {
+		if !known && !g.room(now) {
 			return false
 		}
 		s = &source{tokens: burst, last: now}
@@ -67,8 +82,15 @@ func (s *source) refill(now time.Time) {
 	s.last = now
 }
 
-// forget drops the sources that are idle, and says whether there is room now.
-func (g *gate) forget(now time.Time) bool {
+// room says whether one more stranger can be remembered, after it has dropped the sources that are idle.
+func (g *gate) room(now time.Time) bool {
+	if len(g.sources) < maxSources {
+		return true
+	}
+	if now.Sub(g.swept) < sweepEvery {
+		return false
+	}
+	g.swept = now
 	for a, s := range g.sources {
 		if s.active == 0 && now.Sub(s.last) > burst/perSecond*time.Second {
 			delete(g.sources, a)
@@ -77,39 +99,49 @@ func (g *gate) forget(now time.Time) bool {
 	return len(g.sources) < maxSources
 }
 
-// enter counts a transfer that begins; leave must follow when it says entered.
-func (g *gate) enter(a netip.Addr) entry {
+// enter counts a transfer that begins, of a source that was allowed. Only strangers' transfers are held at half of all
+// while nobody answers them.
+func (g *gate) enter(from netip.AddrPort, packet []byte, known bool) (*pass, entry) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	s := g.sources[a]
+	s := g.sources[from.Addr()]
 	switch {
+	case g.inWork[from] == string(packet):
+		return nil, repeated
 	case g.active >= g.max:
-		return full
-	case s == nil || s.waiting >= maxUnanswered || s.active >= maxPerSource:
-		return unanswered
+		return nil, full
+	case s == nil || s.waiting >= maxUnanswered || s.active >= maxPerSource || !known && g.waiting >= (g.max+1)/2:
+		return nil, unanswered
 	}
 	g.active++
+	g.waiting++
 	s.active++
 	s.waiting++
-	return entered
+	g.inWork[from] = string(packet)
+	return &pass{gate: g, source: s, from: from}, entered
 }
 
 // confirm notes that the source answers: it is who it says.
-func (g *gate) confirm(a netip.Addr) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if s := g.sources[a]; s != nil && s.waiting > 0 {
-		s.waiting--
+func (p *pass) confirm() {
+	p.gate.mu.Lock()
+	defer p.gate.mu.Unlock()
+	p.settle()
+}
+
+func (p *pass) settle() {
+	if !p.confirmed {
+		p.confirmed = true
+		p.gate.waiting--
+		p.source.waiting--
+		delete(p.gate.inWork, p.from)
 	}
 }
 
 // leave counts a transfer that ended.
-func (g *gate) leave(a netip.Addr) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.active--
-	if s := g.sources[a]; s != nil {
-		s.active--
-		s.waiting = min(s.waiting, s.active)
-	}
+func (p *pass) leave() {
+	p.gate.mu.Lock()
+	defer p.gate.mu.Unlock()
+	p.settle()
+	p.gate.active--
+	p.source.active--
 }

@@ -2,6 +2,7 @@ package tftp
 
 import (
 	"path"
+	"slices"
 	"strings"
 	"testing"
 	"unicode"
@@ -72,32 +73,39 @@ func FuzzName(f *testing.F) {
 	})
 }
 
-// FuzzRequest is the packet half of Z3: what pin/tftp is given is short, and reads back as the same request.
+// FuzzRequest is the packet half of Z3: what is agreed was asked, in that order, within bounds, and in no more bytes.
 func FuzzRequest(f *testing.F) {
 	for _, s := range []string{
 		"\x00\x01x\x00octet\x00tsize\x000\x00blksize\x001432\x00", "\x00\x01x\x00mail\x00", "\x00\x02x\x00octet\x00",
 		"\x00\x01x\x00octet\x00blksize\x00", "\x00\x01\x00\x00", "\x00\x01x\x00octet\x00blksize\x0099999999999999999999\x00",
+		"\x00\x01x\x00octet\x00tsize\x000\x00tsize\x001\x00TIMEOUT\x003\x00windowsize\x0065536\x00",
+		"\x00\x01x\x00NETASCII\x00tsize\x000\x00blksize\x00+8\x00windowsize\x0065535\x00timeout\x000\x00",
 	} {
-		f.Add([]byte(s))
+		f.Add([]byte(s), int64(1)<<62)
 	}
-	f.Fuzz(func(t *testing.T, packet []byte) {
+	f.Fuzz(func(t *testing.T, packet []byte, size int64) {
 		q, refused := parseRequest(packet)
 		if refused != nil {
 			return
 		}
-		clean := q.clean()
-		if len(clean) > maxRequest+4 {
-			t.Fatalf("%q became %d bytes", packet, len(clean))
+		terms := q.agree(max(size, 0), 1468, 64)
+		if terms.block < 8 || terms.block > 1468 || terms.window < 1 || terms.window > 64 || terms.wait < 0 || terms.wait > maxWait {
+			t.Errorf("%q: agreed on %+v", packet, terms)
 		}
-		if len(clean) > maxRequest {
+		if terms.oack == nil {
 			return
 		}
-		again, refused := parseRequest(clean)
-		if q.block < 512 {
-			q.block = 0
+		if len(terms.oack) > len(packet) || terms.oack[len(terms.oack)-1] != 0 {
+			t.Errorf("%q: answered by %q", packet, terms.oack)
 		}
-		if refused != nil || again != q {
-			t.Errorf("%q = %+v, read back as %+v, %v", packet, q, again, refused)
+		asked := strings.Split(strings.ToLower(string(packet[2:])), "\x00")
+		answer := strings.Split(string(terms.oack[2:len(terms.oack)-1]), "\x00")
+		for i := 0; i < len(answer); i += 2 {
+			at := slices.Index(asked, answer[i])
+			if at < 0 {
+				t.Fatalf("%q: answered by %q: %s was not asked, or not in this place", packet, terms.oack, answer[i])
+			}
+			asked = asked[at+1:]
 		}
 	})
 }

@@ -1,32 +1,57 @@
 package tftp
 
 import (
-	"bytes"
 	"encoding/binary"
 	"strconv"
 	"strings"
+	"time"
 )
 
-// Codes of RFC 1350.
+// Codes of RFC 1350, and of RFC 2347 for the last two.
 const (
 	opRead  = 1
 	opWrite = 2
+	opData  = 3
+	opAck   = 4
 	opError = 5
+	opOACK  = 6
 
 	codeUndefined = 0
+	codeMissing   = 1
 	codeAccess    = 2
 	codeIllegal   = 4
+	codeOptions   = 8
 )
 
-// maxRequest is the longest request: RFC 2347 allows 512 bytes.
-const maxRequest = 512
+// Bounds of options. A value outside of them is as if not asked.
+const (
+	maxRequest  = 548              // bytes of a request: what every host takes in one piece (RFC 791); RFC 2347 asks for 512
+	minBlock    = 8                // RFC 2348
+	maxBlock    = 65464            // RFC 2348
+	plainBlock  = 512              // RFC 1350: what a block holds when none was agreed
+	maxWait     = 30 * time.Second // of 255 s (RFC 2349): a silent reader holds its place for several of them
+	maxInFlight = 1 << 20          // bytes of a window: kept in memory until they are acknowledged
+)
 
 // A request is a read request.
 type request struct {
+	name    string
+	mode    string
+	options []option // as asked, each name once
+	size    int      // bytes of the packet
+}
+
+type option struct {
 	name  string
-	mode  string
-	block int  // data bytes per block asked for; 0: none
-	size  bool // the size is asked for
+	value uint64
+}
+
+// Terms are what a request and the server agree on.
+type terms struct {
+	block  int
+	window int           // blocks sent before an acknowledgement is waited for
+	wait   time.Duration // before a packet is sent again; 0: the server's own
+	oack   []byte        // what says so; nil: nothing was agreed beyond RFC 1350
 }
 
 // A refusal is an ERROR packet.
@@ -44,32 +69,30 @@ func (r refusal) packet() []byte {
 // isAnswer says that a packet is half of someone's conversation. Answering it could make two servers talk for ever.
 func isAnswer(p []byte) bool { return len(p) >= 2 && binary.BigEndian.Uint16(p) > opWrite }
 
-// parseRequest reads a packet from the service port. Unknown options are dropped, the first of two wins, a value out
-// of range is as if not asked (RFC 2347: an option left out of the answer is refused).
+// parseRequest reads a packet from the service port.
 func parseRequest(p []byte) (request, *refusal) {
 	if len(p) < 4 || len(p) > maxRequest || p[len(p)-1] != 0 {
 		return request{}, &refusal{codeIllegal, "Illegal TFTP operation"}
 	}
-	switch binary.BigEndian.Uint16(p) {
-	case opRead:
-	case opWrite:
-		return request{}, &refusal{codeAccess, "Access violation"}
-	default:
-		return request{}, &refusal{codeIllegal, "Illegal TFTP operation"}
-	}
 	words := strings.Split(string(p[2:len(p)-1]), "\x00")
-	if len(words) < 2 || words[0] == "" {
+	switch op := binary.BigEndian.Uint16(p); {
+	case op == opWrite:
+		return request{name: words[0]}, &refusal{codeAccess, "Access violation"}
+	case op != opRead || len(words) < 2 || words[0] == "":
 		return request{}, &refusal{codeIllegal, "Illegal TFTP operation"}
 	}
-	q := request{name: words[0], mode: strings.ToLower(words[1])}
+	q := request{name: words[0], mode: strings.ToLower(words[1]), size: len(p)}
 	if q.mode != "octet" && q.mode != "netascii" {
-		return request{}, &refusal{codeIllegal, "Unknown transfer mode"}
+		return request{name: q.name}, &refusal{codeIllegal, "Unknown transfer mode"}
 	}
-	q.options(words[2:])
+	q.options = parseOptions(words[2:])
 	return q, nil
 }
 
-func (q *request) options(words []string) {
+// parseOptions reads pairs of words. Names have no case (RFC 2347), the first of two equal ones counts, and a value
+// that is no number is as if not asked.
+func parseOptions(words []string) []option {
+	var list []option
 	seen := map[string]bool{}
 	for i := 0; i+1 < len(words); i += 2 {
 		name := strings.ToLower(words[i])
@@ -77,34 +100,57 @@ func (q *request) options(words []string) {
 			continue
 		}
 		seen[name] = true
-		n, err := strconv.ParseUint(words[i+1], 10, 63)
-		if err != nil {
-			continue
-		}
-		switch {
-		case name == "blksize" && n >= 8 && n <= 65464:
-			q.block = min(int(n), maxBlock)
-		case name == "tsize" && q.mode == "octet": // netascii grows on the way: its size is not known before
-			q.size = true
+		if n, err := strconv.ParseUint(words[i+1], 10, 63); err == nil {
+			list = append(list, option{name, n})
 		}
 	}
+	return list
 }
 
-// clean writes the request as pin/tftp reads it: lower case, options it serves, and a size of "00". That library takes
-// the words "tsize 0" of an empty file for a size not known and leaves it out; two digits pass, and are zero to every
-// client. A block below 512 bytes is left out: the library serves none, and RFC 2348 lets the client take 512.
-func (q request) clean() []byte {
-	var b bytes.Buffer
-	b.Write([]byte{0, opRead})
-	for _, w := range []string{q.name, q.mode} {
-		b.WriteString(w)
-		b.WriteByte(0)
+// agree answers the options in the order they were asked, for a file of size bytes; block and window are the most that
+// this server gives. The answer is never longer than the request, whose sender may be forged: where a long size would
+// make it so, the size is left out.
+func (q request) agree(size int64, block, window int) terms {
+	t := q.terms(size, block, window)
+	if len(t.oack) > q.size {
+		t = q.terms(-1, block, window)
 	}
-	if q.size {
-		b.WriteString("tsize\x0000\x00")
+	return t
+}
+
+func (q request) terms(size int64, block, window int) terms {
+	t := terms{block: q.block(block), window: 1}
+	for _, o := range q.options {
+		switch n := o.value; {
+		case o.name == "blksize" && n >= minBlock && n <= maxBlock:
+			t.accept(o.name, int64(t.block))
+		case o.name == "tsize" && q.mode == "octet" && size >= 0: // netascii grows on the way
+			t.accept(o.name, size)
+		case o.name == "timeout" && n >= 1 && n <= uint64(maxWait/time.Second):
+			t.wait = time.Duration(n) * time.Second
+			t.accept(o.name, int64(n))
+		case o.name == "windowsize" && n >= 1 && n <= 65535: // RFC 7440
+			t.window = min(int(n), window, max(1, maxInFlight/t.block))
+			t.accept(o.name, int64(t.window))
+		}
 	}
-	if q.block >= 512 {
-		b.WriteString("blksize\x00" + strconv.Itoa(q.block) + "\x00")
+	return t
+}
+
+// block is the size of a block, of which the room for a window depends wherever it is asked.
+func (q request) block(most int) int {
+	for _, o := range q.options {
+		if o.name == "blksize" && o.value >= minBlock && o.value <= maxBlock {
+			return min(int(o.value), most)
+		}
 	}
-	return b.Bytes()
+	return plainBlock
+}
+
+func (t *terms) accept(name string, value int64) {
+	if t.oack == nil {
+		t.oack = []byte{0, opOACK}
+	}
+	t.oack = append(append(t.oack, name...), 0)
+	t.oack = append(strconv.AppendInt(t.oack, value, 10), 0)
 }

@@ -1,56 +1,66 @@
-// Package tftp serves boot files over TFTP (RFC 1350, options of RFC 2347, 2348 and 2349), read only.
+// Package tftp serves boot files over TFTP (RFC 1350, options of RFC 2347, 2348, 2349 and 7440), read only.
 //
 // Names lead to bytes through a boot.ResolveFunc, so that TFTP and HTTP cannot disagree and no directory tree has to
-// be kept up to date. The transfers themselves are pin/tftp's; a front before it reads the service port, because
-// firmware is strict where that library is loose: option names compare without case, an empty file has a size too, a
-// write request is ERROR 2, and a stranger's request must cost neither a goroutine nor a socket.
+// be kept up to date. A front reads the service port and answers what needs no transfer: misses, refusals, and, with
+// silence, whoever has no right to ask.
 //
-// The front hides the address a request was sent to, so answers leave with the kernel's choice of source: the first
-// address of the interface. Clients must be given that one as their server. Windows (RFC 7440) are not offered.
+// Two senders carry what remains. A request that agrees on nothing is carried by pin/tftp, which does RFC 1350 and its
+// text mode well. A request that agrees on an option is carried by our own: pin/tftp has no window, no timeout, no
+// block below 512 bytes, no size of an empty file and no order of options, finds options in lower case only, and
+// waits in Go's poller for each block, which a transfer in lockstep feels.
 package tftp
 
 import (
 	"context"
-	"errors"
-	"io"
 	"log/slog"
 	"net"
 	"net/netip"
-	"strings"
+	"sync/atomic"
 	"time"
-
-	"github.com/pin/tftp/v3"
 
 	"muster/boot"
 )
 
-// Limits of a transfer.
+// What is given unless the configuration says otherwise.
 const (
-	maxBlock   = 1468            // bytes of data: 1500 less the headers of IPv4, UDP and TFTP
-	timeout    = 1 * time.Second // before a block is sent again; each further try waits one second more
-	retries    = 6               // of one block; a silent client is given up after about 20 s
-	finding    = 5 * time.Second // longest time a name may take to resolve
-	defaultMax = 256             // transfers at a time
+	defaultMax    = 256  // transfers at a time
+	defaultBlock  = 1468 // bytes of data: 1500 less the headers of IPv4, UDP and TFTP
+	defaultWindow = 64   // blocks
 )
-
-// errMissing goes to the client as it stands: ERROR 1 of RFC 1350 with a text that tells nothing about the server.
-//
-//lint:ignore ST1005 it is a text on the wire, spelt as every TFTP server spells it
-var errMissing = errors.New("File not found")
 
 // Config says what is served and to whom.
 type Config struct {
 	Resolve      boot.ResolveFunc
 	Client       func(addr netip.Addr) boot.Client // who asks from that address; nil: only Addr is known
-	Observe      func(boot.Sighting)               // every read, hit (Bytes sent) or miss; nil: none; must not block
+	Observe      func(boot.Sighting)               // every request and what became of it; nil: none; must not block
+	OnlyFrom     []netip.Prefix                    // who may ask; others hear nothing; nil: everyone
 	Log          *slog.Logger                      // nil: none
 	MaxTransfers int                               // at a time; 0: 256
+	MaxBlock     int                               // most bytes of a block, at least 512; 0: 1468, which fits Ethernet
+	MaxWindow    int                               // most blocks of a window; 0: 64
+}
+
+// Counts tells what became of the packets that arrived on the service port, and of the transfers.
+type Counts struct {
+	Received uint64
+	Ignored  uint64 // no answer: not permitted, no request, too many
+	Repeated uint64 // no second answer: the first is on its way
+	Refused  uint64 // ERROR: no read request, or too many transfers
+	Missed   uint64 // ERROR: no such file
+	Served   uint64 // sent whole
+	Probed   uint64 // broken off by the client without a fault
+	Aborted  uint64 // broken off with one
+	TimedOut uint64 // the client fell silent
+	Bytes    uint64 // of data that clients have
 }
 
 // A Server answers read requests. New makes one.
 type Server struct {
-	cfg Config
-	max int
+	cfg    Config
+	beat   time.Duration
+	counts struct {
+		received, ignored, repeated, refused, missed, served, probed, aborted, timedOut, bytes atomic.Uint64
+	}
 }
 
 // New makes a server; Serve starts it.
@@ -64,153 +74,44 @@ func New(cfg Config) *Server {
 	if cfg.Observe == nil {
 		cfg.Observe = func(boot.Sighting) {}
 	}
-	if cfg.MaxTransfers <= 0 {
-		cfg.MaxTransfers = defaultMax
+	for _, limit := range []struct {
+		value               *int
+		normal, least, most int
+	}{
+		{&cfg.MaxTransfers, defaultMax, 1, 1 << 16},
+		{&cfg.MaxBlock, defaultBlock, plainBlock, maxBlock},
+		{&cfg.MaxWindow, defaultWindow, 1, 1 << 16},
+	} {
+		if *limit.value == 0 {
+			*limit.value = limit.normal
+		}
+		*limit.value = min(max(*limit.value, limit.least), limit.most)
 	}
-	return &Server{cfg: cfg, max: cfg.MaxTransfers}
+	return &Server{cfg: cfg, beat: beat}
 }
 
 // Serve answers the requests that arrive on conn, which it closes, until ctx ends or conn fails. Transfers under way
-// then end at their next block. It returns nil when ctx ended.
+// end with it. It returns nil when ctx ended.
 func (s *Server) Serve(ctx context.Context, conn *net.UDPConn) error {
-	caller := ctx
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	f := newFront(conn, newGate(s.max), s.cfg.Log, cancel)
-	engine := tftp.NewServer(func(name string, out io.ReaderFrom) error { return s.read(ctx, f.gate, name, out) }, nil)
-	engine.SetBlockSizeNegotiation(false) // it would take the front for a link of 512 bytes
-	engine.SetBlockSize(maxBlock)
-	engine.SetTimeout(timeout)
-	engine.SetRetries(retries)
-	engine.SetBackoff(func(attempt int) time.Duration { return time.Duration(attempt) * time.Second })
-	engine.SetHook(f)
-	stop := context.AfterFunc(ctx, engine.Shutdown)
-	defer stop()
-	if err := engine.Serve(f); err != nil {
+	inner, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	f := &front{Server: s, conn: conn, gate: newGate(s.cfg.MaxTransfers)}
+	defer f.wg.Wait()
+	defer cancel(errStopped)
+	defer context.AfterFunc(ctx, func() {
+		cancel(errStopped)
+		conn.Close()
+	})()
+	defer conn.Close()
+	if err := f.run(inner); ctx.Err() == nil {
 		return err
 	}
-	if caller.Err() != nil {
-		return nil
-	}
-	return context.Cause(ctx)
-}
-
-// read sends one file. raw is the name as the client wrote it.
-func (s *Server) read(ctx context.Context, g *gate, raw string, out io.ReaderFrom) error {
-	peer := peerOf(out)
-	defer g.leave(peer)
-	start := time.Now()
-	seen := boot.Sighting{Time: start, Client: s.cfg.Client(peer), Proto: "tftp", What: "miss", Name: boot.Printable(raw)}
-	name, err := Name(raw)
-	if err != nil {
-		seen.Text = "refused: " + err.Error()
-		return s.missed(seen)
-	}
-	seen.Name = name
-	file, err := s.find(ctx, name, seen.Client)
-	if err != nil {
-		if !errors.Is(err, boot.ErrNotFound) {
-			s.cfg.Log.Error("resolve a name asked by TFTP", "name", name, "client", peer, "err", err)
-		}
-		seen.Text = "no such file"
-		return s.missed(seen)
-	}
-	defer file.Content.Close()
-	if t, ok := out.(tftp.OutgoingTransfer); ok && file.Size > 0 {
-		t.SetSize(file.Size) // an empty file keeps the zero that the front put into the request
-	}
-	body := &body{ctx: ctx, in: file.Content, left: file.Size, confirmed: func() { g.confirm(peer) }}
-	_, err = out.ReadFrom(body)
-	seen.What, seen.Bytes, seen.Text = "read", body.sent, outcome(err, time.Since(start))
-	s.cfg.Observe(seen)
-	s.cfg.Log.Debug("tftp read", "name", name, "client", peer, "bytes", body.sent, "outcome", seen.Text)
 	return nil
 }
 
-// missed records a miss and gives the one answer to it.
-func (s *Server) missed(seen boot.Sighting) error {
-	level := slog.LevelInfo
-	if missedByDesign(seen.Name) {
-		level = slog.LevelDebug
-	}
-	s.cfg.Log.Log(context.Background(), level, "tftp miss", "name", seen.Name, "client", seen.Client.Addr, "why", seen.Text)
-	s.cfg.Observe(seen)
-	return errMissing
-}
-
-// find resolves the first candidate that leads to a file.
-func (s *Server) find(ctx context.Context, name string, c boot.Client) (boot.File, error) {
-	ctx, cancel := context.WithTimeout(ctx, finding)
-	defer cancel()
-	for _, n := range candidates(name) {
-		f, err := s.cfg.Resolve(ctx, n, c)
-		if err == nil || !errors.Is(err, boot.ErrNotFound) {
-			return f, err
-		}
-	}
-	return boot.File{}, boot.ErrNotFound
-}
-
-// A body is a file on its way out. It gives exactly the size announced, and ends when its server does. It has no Seek
-// on purpose: pin/tftp would measure it again. The end comes with the last byte, so that each Read but the first means
-// that a block was acknowledged.
-type body struct {
-	ctx       context.Context
-	in        io.Reader
-	left      int64
-	sent      int64
-	began     bool
-	confirmed func() // called when the client has answered, so that it is no spoofed address
-}
-
-// Read gives the next part.
-func (b *body) Read(p []byte) (int, error) {
-	if err := b.ctx.Err(); err != nil {
-		return 0, errors.New("server stops")
-	}
-	if b.began && b.confirmed != nil {
-		b.confirmed()
-		b.confirmed = nil
-	}
-	b.began = true
-	if b.left == 0 {
-		return 0, io.EOF
-	}
-	if int64(len(p)) > b.left {
-		p = p[:b.left]
-	}
-	n, err := io.ReadFull(b.in, p)
-	b.left -= int64(n)
-	b.sent += int64(n)
-	if err != nil {
-		return n, errors.New("file ended early")
-	}
-	if b.left == 0 {
-		return n, io.EOF
-	}
-	return n, nil
-}
-
-// outcome says in one line how a transfer ended. Firmware asks for a size and then breaks off: that is no failure.
-func outcome(err error, took time.Duration) string {
-	switch {
-	case err == nil:
-		return "sent in " + took.Round(time.Millisecond).String()
-	case strings.Contains(err.Error(), "code=8,"), strings.Contains(err.Error(), "code=0,"):
-		return "probe: the client broke off"
-	}
-	var ne net.Error
-	if errors.As(err, &ne) && ne.Timeout() {
-		return "the client fell silent"
-	}
-	return "broken off: " + boot.Printable(err.Error())
-}
-
-func peerOf(out io.ReaderFrom) netip.Addr {
-	t, ok := out.(tftp.OutgoingTransfer)
-	if !ok {
-		return netip.Addr{}
-	}
-	a := t.RemoteAddr()
-	return a.AddrPort().Addr().Unmap()
+// Counts gives the counts so far.
+func (s *Server) Counts() Counts {
+	c := &s.counts
+	return Counts{Received: c.received.Load(), Ignored: c.ignored.Load(), Repeated: c.repeated.Load(), Refused: c.refused.Load(),
+		Missed: c.missed.Load(), Served: c.served.Load(), Probed: c.probed.Load(), Aborted: c.aborted.Load(),
+		TimedOut: c.timedOut.Load(), Bytes: c.bytes.Load()}
 }

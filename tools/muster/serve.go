@@ -46,6 +46,9 @@ type serveConfig struct {
 	TLSKey       string `yaml:"tls_key"`
 	PlainSecrets bool   `yaml:"plain_secrets"`
 	TFTP         string `yaml:"tftp"`
+	TFTPOnlyFrom string `yaml:"tftp_only_from"`
+	TFTPBlock    int    `yaml:"tftp_block"`
+	TFTPWindow   int    `yaml:"tftp_window"`
 	URL          string `yaml:"url"`
 	Ramdisk      string `yaml:"ramdisk"`
 	ImgVerify    string `yaml:"imgverify"`
@@ -101,6 +104,9 @@ func serveFlags(c *cobra.Command, cfg *serveConfig, file *string) {
 	f.StringVar(&cfg.TLSKey, "tls-key", "", "PEM key of --tls-cert")
 	f.BoolVar(&cfg.PlainSecrets, "plain-secrets", false, "take agents' keys and operators' tokens over plain HTTP too, where the network can read them")
 	f.StringVar(&cfg.TFTP, "tftp", ":69", "address of TFTP; off for none")
+	f.StringVar(&cfg.TFTPOnlyFrom, "tftp-only-from", "", "networks that may read by TFTP, by comma, e.g. 192.0.2.0/24; others hear nothing (default: everyone)")
+	f.IntVar(&cfg.TFTPBlock, "tftp-block", 1468, "most bytes of a TFTP block; 1428 where tunnels or VLAN tags shorten packets")
+	f.IntVar(&cfg.TFTPWindow, "tftp-window", 64, "most blocks of a TFTP window; 1 where firmware or a switch loses packets of a burst")
 	f.StringVar(&cfg.URL, "url", "", "base URL as boot loaders reach it (default: the interface's address and the port of --http); agents call its host by HTTPS")
 	f.StringVar(&cfg.Ramdisk, "ramdisk", "", "directory with vmlinuz and ramdisk (muster ramdisk build), imported at the start as ramdisk default-ARCH")
 	f.StringVar(&cfg.ImgVerify, "imgverify", "off", "have iPXE verify the signatures of ramdisks: off, on, or permanent (imgtrust --permanent); only an iPXE of your own can")
@@ -329,7 +335,12 @@ func (s *server) openNet(context.Context) error {
 		if err != nil {
 			return fmt.Errorf("listen for TFTP on %s: %w (another TFTP server? --tftp off)", s.cfg.TFTP, err)
 		}
-		s.tftp = tftp.New(tftp.Config{Resolve: s.boot.Resolve, Client: s.client, Observe: s.saw, Log: s.log})
+		only, err := prefixes(s.cfg.TFTPOnlyFrom)
+		if err != nil {
+			return usageError{fmt.Errorf("--tftp-only-from: %w", err)}
+		}
+		s.tftp = tftp.New(tftp.Config{Resolve: s.boot.Resolve, Client: s.client, Observe: s.saw, OnlyFrom: only,
+			MaxBlock: s.cfg.TFTPBlock, MaxWindow: s.cfg.TFTPWindow, Log: s.log})
 	}
 	if s.cfg.DHCP == "off" {
 		return nil
@@ -339,6 +350,21 @@ func (s *server) openNet(context.Context) error {
 		s.dhcp, err = dhcp.Listen(d)
 	}
 	return err
+}
+
+// prefixes reads networks, by comma; an address alone is a network of one.
+func prefixes(list string) (nets []netip.Prefix, err error) {
+	for _, word := range strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' }) {
+		p, err := netip.ParsePrefix(word)
+		if a, single := netip.ParseAddr(word); single == nil {
+			p, err = a.Prefix(a.BitLen())
+		}
+		if err != nil {
+			return nil, fmt.Errorf("network %q: want ADDRESS/BITS", word)
+		}
+		nets = append(nets, p.Masked())
+	}
+	return nets, nil
 }
 
 func (s *server) dhcpConfig() (dhcp.Config, error) {
@@ -440,7 +466,10 @@ func (s *server) run(ctx context.Context) error {
 	}
 	part("socket", func(ctx context.Context) error { return s.serveHTTP(ctx, s.localIn, api.LocalContext) })
 	if s.tftp != nil {
-		part("tftp", func(ctx context.Context) error { return s.tftp.Serve(ctx, s.tftpIn) })
+		part("tftp", func(ctx context.Context) error {
+			defer func() { s.log.Info("tftp ends", "counts", s.tftp.Counts()) }()
+			return s.tftp.Serve(ctx, s.tftpIn)
+		})
 	}
 	if s.dhcp != nil {
 		part("dhcp", s.dhcp.Serve)
