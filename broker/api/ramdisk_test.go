@@ -48,7 +48,6 @@ type loader struct {
 	kernel, initrd string // paths
 	tag            string
 	begun          *http.Response
-	sum            string
 }
 
 var loadLine = regexp.MustCompile(`(?m)^(kernel|initrd) --name \S+ http://[^/]+(\S+)`)
