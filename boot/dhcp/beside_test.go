@@ -155,7 +155,7 @@ func (s *segment) start(d daemon, printed string, sameHost bool) {
 	})
 	p := message(1)
 	p.mac, p.flags = macOf(1000), 0x8000
-	for range 60 {
+	for range 240 {
 		if len(s.asks(p.bytes(), 1, 500*time.Millisecond)) > 0 {
 			return
 		}
@@ -322,7 +322,7 @@ func TestProxyBesideAnotherHost(t *testing.T) {
 				{"an ordinary client", nil, []string{"192.0.2.1: an address,  from 0.0.0.0, 60 "}},
 			} {
 				var got []string
-				for _, p := range s.asks(as(uint32(100+n), row.options...), len(row.want), 10*time.Second) {
+				for _, p := range s.asks(as(uint32(100+n), row.options...), len(row.want), 30*time.Second) {
 					p.ServerIPAddr = withoutSite(p.ServerIPAddr)
 					got = append(got, told(p))
 				}
@@ -360,7 +360,7 @@ func TestProxyBesideTheSameHost(t *testing.T) {
 			if muster.cfg.Mode != ModeSameHost {
 				t.Fatalf("mode %q; want that muster finds port 67 taken", muster.cfg.Mode)
 			}
-			offers := s.asks(as(100, uefi()...), 1, 10*time.Second)
+			offers := s.asks(as(100, uefi()...), 1, 30*time.Second)
 			if len(offers) != 1 || told(offers[0]) != "192.0.2.10: an address,  from 192.0.2.10, 60 PXEClient" {
 				t.Fatalf("offers %v; want one with an address, our siaddr, and no file", offers)
 			}
@@ -389,7 +389,7 @@ func askBootServer(from string) error {
 	if _, err := conn.WriteTo(request, &net.UDPAddr{IP: us.AsSlice(), Port: proxyPort}); err != nil {
 		return err
 	}
-	list, err := replies(conn, request[4:8], 1, 10*time.Second)
+	list, err := replies(conn, request[4:8], 1, 30*time.Second)
 	if err != nil {
 		return err
 	}
@@ -419,7 +419,7 @@ func TestPointedServers(t *testing.T) {
 				{"UEFI HTTP boot", uefiHTTP(), "192.0.2.1: an address, http://192.0.2.10:8080/boot/snponly.efi from 0.0.0.0, 60 HTTPClient"},
 				{"an ordinary client", nil, "192.0.2.1: an address,  from 0.0.0.0, 60 "},
 			} {
-				list := s.asks(as(uint32(100+n), row.options...), 1, 10*time.Second)
+				list := s.asks(as(uint32(100+n), row.options...), 1, 30*time.Second)
 				if len(list) != 1 {
 					t.Errorf("%s: %d replies", row.name, len(list))
 					continue
@@ -459,7 +459,7 @@ func TestFloodOverACable(t *testing.T) {
 		})
 	}()
 	leased := false
-	for try := 0; try < 20 && !leased; try++ {
+	for try := 0; try < 90 && !leased; try++ {
 		leased = len(s.asks(as(1, uefi()...), 1, time.Second)) > 0
 	}
 	if !leased {

@@ -236,3 +236,24 @@ func TestBootPrompts(t *testing.T) {
 		}
 	}
 }
+
+func TestOwnNetworkByFlags(t *testing.T) {
+	for _, row := range []struct{ pool, router, dns, want string }{
+		{"192.0.2.80-192.0.2.89,192.0.2.95-192.0.2.99", "192.0.2.1", "192.0.2.2, 192.0.2.3", "[{192.0.2.80 192.0.2.89} {192.0.2.95 192.0.2.99}] 192.0.2.1 [192.0.2.2 192.0.2.3]"},
+		{"192.0.2.80-192.0.2.89", "", "", "[{192.0.2.80 192.0.2.89}] invalid IP []"},
+		{"", "", "", "--dhcp server needs --pool FIRST-LAST"},
+		{"192.0.2.80", "", "", `--pool: pool "192.0.2.80": want FIRST-LAST with two addresses`},
+		{"192.0.2.80-192.0.2.89", "x", "", `--router: ParseAddr("x"): unable to parse IP`},
+		{"192.0.2.80-192.0.2.89", "", "y", `--dns: ParseAddr("y"): unable to parse IP`},
+	} {
+		var n dhcp.Network
+		err := (&server{cfg: serveConfig{Pool: row.pool, Router: row.router, DNS: row.dns}}).ownNetwork(&n)
+		got := fmt.Sprint(n.Ranges, n.Router, n.DNS)
+		if err != nil {
+			got = err.Error()
+		}
+		if got != row.want {
+			t.Errorf("--pool %q --router %q --dns %q: %s; want %s", row.pool, row.router, row.dns, got, row.want)
+		}
+	}
+}
