@@ -8,10 +8,14 @@ import (
 // renderPXELINUX writes a configuration for PXELINUX 4 and later. It has no quotes and no escapes: a keyword, a blank,
 // and the rest of the line. Names start with "::" because a slash in front would be glued to the prefix.
 //
-// Nobody at the keyboard adds options to a kernel or names a file: the machine may hold a token.
+// Nobody at the keyboard adds options to a kernel, gets a prompt by a key held down, or names a file: the machine may
+// hold a token.
 func renderPXELINUX(_ string, c Client, s Step) (string, error) {
 	b := &strings.Builder{}
-	fmt.Fprintf(b, "# %s\nALLOWOPTIONS 0\nIMPLICIT 0\n", screen(s.Because))
+	fmt.Fprintf(b, "# %s\nALLOWOPTIONS 0\nNOESCAPE 1\n", screen(s.Because))
+	if s.Kind != StepMenu { // menu.c32 itself is a file that no label names [seen]
+		fmt.Fprint(b, "IMPLICIT 0\n")
+	}
 	switch s.Kind {
 	case StepRamdisk, StepKernel:
 		return pxelinuxKernel(b, c, s)

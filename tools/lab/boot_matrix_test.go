@@ -120,7 +120,7 @@ func bootCell(t *testing.T, i int, c cell) time.Duration {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeoutCause(t.Context(), 4*time.Minute, fmt.Errorf("not within 4 minutes"))
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 6*time.Minute, fmt.Errorf("not within 6 minutes"))
 	defer cancel()
 	if err := l.On(); err != nil {
 		t.Fatal(err)
