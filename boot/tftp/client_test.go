@@ -160,6 +160,9 @@ func (p *probe) keep(got *taken, data []byte) {
 func options(b []byte) map[string]string {
 	words, m := strings.Split(strings.TrimSuffix(string(b), "\x00"), "\x00"), map[string]string{}
 	for i := 0; i+1 < len(words); i += 2 {
+		if _, twice := m[words[i]]; twice {
+			words[i+1] += ", twice"
+		}
 		m[words[i]] = words[i+1]
 	}
 	return m

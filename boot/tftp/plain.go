@@ -35,15 +35,7 @@ func plain(ctx context.Context, mode string, peer netip.AddrPort, local net.Addr
 	}, nil)
 	engine.SetTimeout(beat)
 	engine.SetRetries(tries - 1)
-	engine.SetBackoff(func(try int) time.Duration {
-		switch {
-		case ctx.Err() != nil:
-			panic(leave{context.Cause(ctx)})
-		case !heard() && try >= triesUnheard-1:
-			panic(leave{errSilent})
-		}
-		return beat<<min(try, 2) - beat // the library waited one beat before it asked
-	})
+	engine.SetBackoff(again(ctx, beat, heard))
 	engine.SetHook(l)
 	go func() { _ = engine.Serve(l) }() // nil once it is shut down
 	go func() {
@@ -62,6 +54,19 @@ func plain(ctx context.Context, mode string, peer netip.AddrPort, local net.Addr
 // failure with one more packet; an address that may be forged must get neither. It asks for the time to wait in the
 // transfer's own goroutine and without a lock, and closes the socket by defer, so that nothing is left behind.
 type leave struct{ why error }
+
+// again says how long pin/tftp shall wait after the one beat that it has waited, or leaves.
+func again(ctx context.Context, beat time.Duration, heard func() bool) func(try int) time.Duration {
+	return func(try int) time.Duration {
+		switch {
+		case ctx.Err() != nil:
+			panic(leave{context.Cause(ctx)})
+		case !heard() && try >= triesUnheard-1:
+			panic(leave{errSilent})
+		}
+		return beat<<min(try, 2) - beat
+	}
+}
 
 // carry runs the transfer and gives how it ended in this package's words.
 func carry(out io.ReaderFrom, file io.Reader) (err error) {

@@ -124,14 +124,14 @@ func TestLostWindowIsSentAgainFromTheLastAcknowledgement(t *testing.T) {
 	})
 }
 
-// flaky is a file whose third read fails, and no other.
+// A flaky file fails in its second block of 32 KiB, which is read ahead, and never again.
 type flaky struct {
 	bytes.Reader
 	reads int
 }
 
 func (f *flaky) Read(p []byte) (int, error) {
-	if f.reads++; f.reads == 3 {
+	if f.reads++; f.reads == 8195 {
 		_, _ = f.Reader.Read(p[:2])
 		return 2, syscall.EIO
 	}
