@@ -57,10 +57,12 @@ func awake(more scripted) scripted {
 func ataSense(registers string) string { return "72 01 00 1d 00 00 00 0e 09 0c 00" + registers }
 
 // disk opens the script for commands, and notes them.
-func (s scripted) disk(asked *[]string) device { return &scriptedDisk{script: s, asked: asked} }
+func (s scripted) disk(asked *[]string) device {
+	return &scriptedDisk{mu: new(sync.Mutex), script: s, asked: asked}
+}
 
 type scriptedDisk struct {
-	mu     sync.Mutex
+	mu     *sync.Mutex // of asked, which is read while a disk hangs
 	script scripted
 	asked  *[]string
 	closed bool
@@ -306,7 +308,7 @@ func lookWith(t *testing.T, disks map[string]scripted, deadline time.Duration) (
 			mu.Lock()
 			defer mu.Unlock()
 			asked[name] = new([]string)
-			return script.disk(asked[name]), nil
+			return &scriptedDisk{mu: &mu, script: script, asked: asked[name]}, nil
 		}})
 	all := map[string][]string{}
 	mu.Lock()
