@@ -263,6 +263,9 @@ func (s *server) openBroker(ctx context.Context) error {
 	if _, err := extra.Render(); err != nil {
 		return usageError{fmt.Errorf("--kernel-args: %w", err)}
 	}
+	if !slices.Contains([]string{"off", "on", "permanent"}, s.cfg.ImgVerify) {
+		return usageError{fmt.Errorf("--imgverify %q: want off, on or permanent", s.cfg.ImgVerify)}
+	}
 	key, err := broker.LoadKey(filepath.Join(s.cfg.Data, "server.key"))
 	if err != nil {
 		return err
