@@ -103,7 +103,9 @@ func (t *transfer) send(ctx context.Context, file boot.File) (int64, error) {
 	}
 	s := newSender(ctx, terms, wire, in, t.confirm)
 	s.beat = t.beat
-	err = s.run()
+	if err = s.run(); ctx.Err() != nil && s.answered {
+		_ = wire.write([][]byte{refusal{codeUndefined, "Server stops"}.packet()}) // the reader would find out by waiting
+	}
 	return s.bytes, err
 }
 
