@@ -311,7 +311,7 @@ func TestT14OnlyFrom(t *testing.T) {
 		s.cfg.OnlyFrom = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("127.0.0.2/32")}
 	})
 	stranger := connect(t, addr)
-	for range 100 {
+	for range 20 { // as many as surely fit the port's buffer
 		stranger.to = addr
 		stranger.ask(1, "x", "octet", "tsize", "0")
 		stranger.ask(2, "x", "octet")

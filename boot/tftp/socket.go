@@ -117,8 +117,7 @@ func (s *socket) receive(fd uintptr) bool {
 	return true
 }
 
-// stop ends the transfer from outside: the reader is told, and whoever waits for it wakes.
+// stop wakes whoever waits for a packet; packets can still be sent.
 func (s *socket) stop() {
-	_, _ = s.conn.Write(refusal{codeUndefined, "Server stops"}.packet())
-	_ = s.control(func(fd int) error { return unix.Shutdown(fd, unix.SHUT_RDWR) })
+	_ = s.control(func(fd int) error { return unix.Shutdown(fd, unix.SHUT_RD) })
 }

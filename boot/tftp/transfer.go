@@ -32,15 +32,19 @@ type transfer struct {
 	seen  boot.Sighting
 }
 
-// run answers the request, and tells how that went.
+// run answers the request, gives its place back, and tells how that went.
 func (t *transfer) run() {
-	defer t.pass.leave()
+	tell := t.answer()
+	t.pass.leave()
+	tell()
+}
+
+func (t *transfer) answer() (tell func()) {
 	ctx, cancel := context.WithTimeoutCause(t.ctx, longest, errSlow)
 	defer cancel()
 	name, err := Name(t.request.name)
 	if err != nil {
-		t.miss("refused: " + err.Error())
-		return
+		return func() { t.miss("refused: " + err.Error()) }
 	}
 	t.seen.Name = name
 	file, err := t.find(ctx, name, t.seen.Client)
@@ -48,12 +52,11 @@ func (t *transfer) run() {
 		if !errors.Is(err, boot.ErrNotFound) {
 			t.cfg.Log.Error("resolve a name asked by TFTP", "name", name, "client", t.from.Addr(), "err", err)
 		}
-		t.miss("no such file")
-		return
+		return func() { t.miss("no such file") }
 	}
 	defer file.Content.Close()
 	sent, err := t.send(ctx, file)
-	t.end(sent, file.Size, err)
+	return func() { t.end(sent, file.Size, err) }
 }
 
 // miss gives the one answer to a miss: ERROR 1, with a text that tells nothing about the server.
@@ -103,7 +106,9 @@ func (t *transfer) send(ctx context.Context, file boot.File) (int64, error) {
 	}
 	s := newSender(ctx, terms, wire, in, t.confirm)
 	s.beat = t.beat
-	err = s.run()
+	if err = s.run(); ctx.Err() != nil && s.answered {
+		_ = wire.write([][]byte{refusal{codeUndefined, "Server stops"}.packet()}) // the reader would find out by waiting
+	}
 	return s.bytes, err
 }
 
