@@ -153,8 +153,8 @@ func (b *dhcpBench) start(t *testing.T, p dhcpPeer, dir string, before ...string
 		cancel()
 		_ = cmd.Wait()
 	}
-	for range 100 {
-		if r := b.load(t, 1, 1, 200*time.Millisecond); r.leases == 1 {
+	for range 120 {
+		if r := b.load(t, 1, 1, time.Second); r.leases == 1 {
 			return stop
 		}
 	}
