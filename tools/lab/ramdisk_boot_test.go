@@ -132,7 +132,7 @@ func TestRamdiskSSH(t *testing.T) {
 	if err := m.On(); err != nil {
 		t.Fatal(err)
 	}
-	ctx := within(t, 4*time.Minute)
+	ctx := deadline(t)
 	await := func(want string) string {
 		t.Helper()
 		re := regexp.MustCompile(want)
