@@ -9,7 +9,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 )
 
 // ramdiskKernel gives Debian's kernel package and the kernel in it, for a test that boots ramdisks.
