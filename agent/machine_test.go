@@ -58,7 +58,8 @@ func TestSettle(t *testing.T) {
 		console string
 	}{
 		{"a quiet machine is settled at once", nil, nil, time.Second, 0, ""},
-		{"devices that still appear are waited for", nil, nil, 0, quietFor, ""},
+		{"devices that still appear are waited for", map[string]string{"sys/bus/usb/devices/usb1/speed": "480\n"}, nil, 0, quietFor, ""},
+		{"a machine whose disks come with their drivers is not waited for", map[string]string{"sys/bus/pci/devices/0000:00:1f.2/class": "0x010601\n"}, nil, 0, 0, ""},
 		{"an NVMe controller that starts is waited for", map[string]string{"sys/class/nvme/nvme0/state": "connecting\n"}, map[string]string{"sys/class/nvme/nvme0/state": "live\n"},
 			time.Second, 3 * time.Second, "waiting for disks: controller nvme0 is not ready, at most 15 s"},
 		{"a dead NVMe controller is not waited for", map[string]string{"sys/class/nvme/nvme0/state": "dead\n"}, nil, time.Second, 0, ""},

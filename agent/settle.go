@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -49,7 +50,7 @@ func (s *Settler) Wait(ctx context.Context) {
 
 // pending says what is still to come; "" when nothing is.
 func (s *Settler) pending(passed time.Duration) string {
-	if s.Quiet() < quietFor {
+	if s.Quiet() < quietFor && s.late() {
 		return "devices still appear"
 	}
 	if name := s.nvmeStarting(); name != "" {
@@ -61,6 +62,16 @@ func (s *Settler) pending(passed time.Duration) string {
 		}
 	}
 	return ""
+}
+
+// lateBuses are those on which disks appear after their driver has been loaded. Elsewhere (ATA, SAS, virtio) the
+// insertion of a driver does not end before its disks are there: do_init_module calls async_synchronize_full.
+var lateBuses = []string{"sys/bus/usb/devices/*", "sys/class/nvme/*", "sys/class/mmc_host/*", "sys/class/fc_host/*",
+	"sys/class/iscsi_session/*", "sys/bus/firewire/devices/*", "sys/bus/vmbus/devices/*", "sys/bus/xen/devices/*"}
+
+// late says whether a disk may still come without a driver being loaded for it.
+func (s *Settler) late() bool {
+	return slices.ContainsFunc(lateBuses, func(bus string) bool { return len(s.glob(bus)) > 0 })
 }
 
 // nvmeStarting names an NVMe controller that is on its way to "live".
