@@ -298,7 +298,7 @@ var startedAt = regexp.MustCompile(`muster \[ *([0-9.]+)s\] checked in as node|b
 
 // boot starts a machine of so much memory with the kernel of the bench.
 func (b *ramdiskBench) boot(ramdisk string, mib int) (started, error) {
-	return bootAlone(b.t, filepath.Join(b.root, "boot/vmlinuz-"+b.release), ramdisk, mib)
+	return bootAlone(b.t, emulatesX64, filepath.Join(b.root, "boot/vmlinuz-"+b.release), ramdisk, mib)
 }
 
 // A started machine has done what it was booted for.
@@ -308,16 +308,28 @@ type started struct {
 	told    facts.CheckIn // what the last check-in said; empty for a machine without agent
 }
 
+// An emulator is QEMU for an architecture: what is called, and what of the call differs.
+type emulator struct {
+	program string
+	machine []string
+	console string // of the kernel
+}
+
+var (
+	emulatesX64   = emulator{"qemu-system-x86_64", []string{"-M", "q35", "-accel", "tcg,thread=multi", "-cpu", fastestCPU, "-smp", "2"}, "ttyS0"}
+	emulatesArm64 = emulator{"qemu-system-aarch64", []string{"-M", "virt", "-cpu", "cortex-a57", "-bios", "/usr/share/qemu-efi-aarch64/QEMU_EFI.fd"}, "ttyAMA0"}
+)
+
 // bootAlone starts a machine whose network is QEMU's own and whose broker agrees with everything.
-func bootAlone(t *testing.T, kernel, ramdisk string, mib int) (s started, err error) {
+func bootAlone(t *testing.T, e emulator, kernel, ramdisk string, mib int) (s started, err error) {
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
 	broker := acceptFacts(t)
 	defer broker.stop()
-	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi", "-cpu", fastestCPU, "-smp", "2",
+	cmd := exec.CommandContext(ctx, e.program, append(e.machine,
 		"-m", strconv.Itoa(mib), "-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio",
 		"-netdev", "user,id=n0", "-device", "virtio-net-pci,netdev=n0,romfile=", "-kernel", kernel, "-initrd", ramdisk,
-		"-append", fmt.Sprintf("console=ttyS0 quiet panic=-1 muster.token=bench muster.server=http://10.0.2.2:%d", broker.port))
+		"-append", fmt.Sprintf("console=%s quiet panic=-1 muster.token=bench muster.server=http://10.0.2.2:%d", e.console, broker.port))...)
 	said := &lineWatch{want: startedAt, found: cancel}
 	cmd.Stdout, cmd.Stderr = said, said
 	err = cmd.Run()

@@ -91,7 +91,7 @@ func TestRamdiskBoots(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			image := filepath.Join(t.TempDir(), "ramdisk.cpio")
 			row.make(t, image)
-			s, err := bootAlone(t, vmlinuz, image, 128)
+			s, err := bootAlone(t, emulatesX64, vmlinuz, image, 128)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -104,6 +104,29 @@ func TestRamdiskBoots(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestArm64RamdiskBoots boots one that was built for another architecture than this one, by UEFI. The kernel package is the
+// caller's: apt gives it only where the architecture was added.
+func TestArm64RamdiskBoots(t *testing.T) {
+	deb := os.Getenv("MUSTER_ARM64_KERNEL")
+	if deb == "" {
+		t.Skip("MUSTER_ARM64_KERNEL is not set: a linux-image-*-arm64 package")
+	}
+	if _, err := exec.LookPath(emulatesArm64.program); err != nil {
+		t.Skip("needs qemu-system-arm and qemu-efi-aarch64")
+	}
+	image := t.TempDir()
+	muster(t, "ramdisk", "build", "--source", "../..", "--arch", "arm64", "--kernel", deb, "--modules", "net,storage", "-o", image)
+	s, err := bootAlone(t, emulatesArm64, filepath.Join(image, "vmlinuz"), filepath.Join(image, "ramdisk.cpio.gz"), 512)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := s.told.Facts
+	if f == nil || f.Arch != "aarch64" || f.Firmware == nil || f.Firmware.Mode != "uefi" || len(f.NICs) != 1 {
+		t.Fatalf("facts told: %+v; want those of an arm64 machine with UEFI and one NIC", f)
+	}
+	t.Logf("%.1f s from kernel start to facts accepted", s.seconds)
 }
 
 // TestRamdiskSSH logs in to a machine in the ramdisk: with a key of the ramdisk, and in vain with another.
