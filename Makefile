@@ -44,7 +44,7 @@ run: deps build
 
 # Everything: what any machine can test, then machines on real firmware. At most 25 minutes on 2 cores.
 test: deps build lint
-	$(GO) test -count=1 -timeout 15m $$($(GO) list ./... | grep -v /tools/lab$$)
+	$(GO) test -count=1 -timeout 40m $$($(GO) list ./... | grep -v /tools/lab$$)
 	$(MAKE) test-lab
 
 # No root, no QEMU, no network.
