@@ -266,6 +266,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // miss answers 404 with a body and a closed connection: shim waits for ever on an empty one that is kept alive.
 func (s *Server) miss(w http.ResponseWriter, c Client, name string, err error) {
 	w.Header().Set("Connection", "close")
+	if errors.Is(err, context.Canceled) {
+		return // the machine has gone
+	}
 	if !errors.Is(err, ErrNotFound) {
 		s.cfg.Log.Error("serve boot file", "name", name, "err", err)
 		http.Error(w, "muster can not answer now", http.StatusServiceUnavailable)
