@@ -42,9 +42,13 @@ deps:
 run: deps build
 	bin/muster lab run --firmware $(FIRMWARE) --cache $(CACHE) $(if $(KEEP),--keep)
 
+# Real peers, kernels and firmware on a shared machine: a test that fails is run once more, and the end names it either
+# way. More than six (subtests count) that fail are a fault, and no chance.
+GOTEST = $(GO) tool gotestsum --rerun-fails=1 --rerun-fails-max-failures=6 --rerun-fails-run-root-test
+
 # Everything: what any machine can test, then machines on real firmware. At most 25 minutes on 2 cores.
 test: deps build lint
-	$(GO) test -count=1 -timeout 40m $$($(GO) list ./... | grep -v /tools/lab$$)
+	$(GOTEST) --format standard-quiet --packages="$$($(GO) list ./... | grep -v /tools/lab$$ | xargs)" -- -count=1 -timeout 40m
 	$(MAKE) test-lab
 
 # No root, no QEMU, no network.
@@ -55,7 +59,7 @@ test-short:
 RUN ?= .
 test-lab: deps build
 	bin/muster lab build --cache $(CACHE)
-	MUSTER_LAB=1 MUSTER_CACHE=$(abspath $(CACHE)) $(GO) test -count=1 -timeout 60m -run '$(RUN)' -v ./tools/lab
+	MUSTER_LAB=1 MUSTER_CACHE=$(abspath $(CACHE)) $(GOTEST) --format standard-verbose --packages=./tools/lab -- -count=1 -timeout 60m -run '$(RUN)' -v
 
 # Every way to the agent: firmware, DHCP mode and first loader, as a table with times (as root).
 test-boot: deps build
