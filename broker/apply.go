@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 )
 
 // Applied says what an apply did with one object.
@@ -138,47 +137,4 @@ func (b *Broker) Objects(ctx context.Context, kind string) (list []Object, err e
 		return err
 	})
 	return list, err
-}
-
-// Reconcile evaluates the tags of all nodes and binds those that wait and are now taken.
-func (b *Broker) Reconcile(ctx context.Context) error {
-	nodes, err := b.Nodes(ctx)
-	if err != nil {
-		return err
-	}
-	for _, old := range nodes {
-		if old.Facts == nil {
-			continue
-		}
-		err := b.update(ctx, func(tx Tx) ([]string, error) {
-			n, err := tx.Node(old.ID)
-			if errors.Is(err, ErrNotFound) {
-				return nil, nil
-			}
-			if err != nil {
-				return nil, err
-			}
-			return b.reconsider(tx, n)
-		})
-		if err != nil {
-			return fmt.Errorf("reconsider node %s: %w", old.ID, err)
-		}
-	}
-	return nil
-}
-
-func (b *Broker) reconsider(tx Tx, n *Node) ([]string, error) {
-	var events []Event
-	before := slices.Clone(n.Tags)
-	if err := b.retag(tx, n, &events); err != nil {
-		return nil, err
-	}
-	bound, err := b.bind(tx, n)
-	if err != nil {
-		return nil, err
-	}
-	if len(bound) == 0 && slices.Equal(before, n.Tags) {
-		return nil, nil
-	}
-	return []string{n.ID}, b.change(tx, n, append(events, bound...)...)
 }

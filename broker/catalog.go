@@ -18,6 +18,7 @@ type catalog struct {
 	repos    map[string]Repo
 	ramdisks []Ramdisk // in the order they are asked
 	tasks    map[string]*task.Task
+	rules    string // hash of the tags: other rules have another
 }
 
 type compiledTag struct {
@@ -38,6 +39,11 @@ type nodeView struct {
 	Meta      map[string]string `json:"meta"`
 }
 
+func viewOf(n *Node) nodeView {
+	return nodeView{ID: n.ID, State: string(n.State), Hostname: n.Hostname, Policy: n.Policy, Installed: n.Installed,
+		Protected: n.Protected, EFI: n.Boot.EFI, MACs: n.Keys.MACs, Meta: n.Meta}
+}
+
 // newSchema is the environment of tag rules.
 func newSchema() (*rule.Schema, error) {
 	return rule.NewSchema(map[string]any{"facts": facts.Facts{}, "node": nodeView{}, "meta": map[string]any{}})
@@ -49,14 +55,12 @@ func environment(n *Node) (map[string]any, error) {
 	for k, v := range n.Meta {
 		meta[k] = v
 	}
-	view := nodeView{ID: n.ID, State: string(n.State), Hostname: n.Hostname, Policy: n.Policy, Installed: n.Installed,
-		Protected: n.Protected, EFI: n.Boot.EFI, MACs: n.Keys.MACs, Meta: n.Meta}
 	env := map[string]any{"meta": meta}
 	known := n.Facts
 	if known == nil {
 		known = &facts.Facts{} // every fact is unknown
 	}
-	for root, v := range map[string]any{"facts": *known, "node": view} {
+	for root, v := range map[string]any{"facts": *known, "node": viewOf(n)} {
 		tree, err := rule.Tree(v)
 		if err != nil {
 			return nil, fmt.Errorf("read %s of node %s: %w", root, n.ID, err)
@@ -79,6 +83,9 @@ func (b *Broker) loadCatalog(tx Tx) (*catalog, error) {
 			return nil, invalid("tag %s: %s", t.Name, err)
 		}
 		c.tags = append(c.tags, compiledTag{t, p})
+	}
+	if c.rules, err = hashOf(tags); err != nil {
+		return nil, err
 	}
 	if c.policies, err = all[Policy](tx, KindPolicy); err != nil {
 		return nil, err
@@ -185,19 +192,26 @@ func (c *catalog) evaluate(n *Node) ([]TagResult, error) {
 	return results, nil
 }
 
-// candidates puts beside each policy what choose asks of it.
-func (c *catalog) candidates(tx Tx) ([]candidate, error) {
-	list := make([]candidate, 0, len(c.policies))
+// candidates puts beside each policy what choose asks of it. Nodes are counted only for a policy with a limit that
+// wants this one.
+func (c *catalog) candidates(n *Node, bound func(policy string) (int, error)) (list []candidate, err error) {
+	list = make([]candidate, 0, len(c.policies))
 	for _, p := range c.policies {
-		bound, err := tx.Count(NodeFilter{Policy: p.Name})
-		if err != nil {
-			return nil, err
-		}
-		cand := candidate{Policy: p, Bound: bound, Task: c.tasks[p.Task]}
+		cand := candidate{Policy: p, Task: c.tasks[p.Task]}
 		if r, ok := c.repos[p.Repo]; ok {
 			cand.Repo = &r
+		}
+		if p.Max > 0 && cand.wants(n) == "" {
+			if cand.Bound, err = bound(p.Name); err != nil {
+				return nil, err
+			}
 		}
 		list = append(list, cand)
 	}
 	return list, nil
+}
+
+// boundIn counts the nodes of a policy in a store.
+func boundIn(tx Tx) func(policy string) (int, error) {
+	return func(policy string) (int, error) { return tx.Count(NodeFilter{Policy: policy}) }
 }

@@ -90,7 +90,7 @@ func (b *Broker) admit(tx Tx, key, token string) (n *Node, fresh bool, err error
 	return n, true, nil
 }
 
-// learn takes in the facts: ids, hardware, tags. o is what the ids were found to be. want asks the agent for the whole.
+// learn takes in the facts: ids and hardware. o is what the ids were found to be. want asks the agent for the whole.
 func (b *Broker) learn(tx Tx, n *Node, in *facts.CheckIn, o outcome) (events []Event, want bool, err error) {
 	n.LastSeen, n.Boot.Version, n.Errors = b.now(), in.Agent.Version, in.Errors
 	events = n.takeState(in.State, b.now())
@@ -103,8 +103,7 @@ func (b *Broker) learn(tx Tx, n *Node, in *facts.CheckIn, o outcome) (events []E
 		return nil, false, invalid("facts: %s", err)
 	}
 	if !first && hash == n.FactsHash {
-		err := b.retag(tx, n, &events)
-		return events, false, err
+		return events, false, nil
 	}
 	hardware, err := n.learnHardware(in.Facts)
 	if err != nil {
@@ -129,9 +128,7 @@ func (b *Broker) learn(tx Tx, n *Node, in *facts.CheckIn, o outcome) (events []E
 	if len(in.Errors) > 0 {
 		e.Text += fmt.Sprintf("; %d not read: %s", len(in.Errors), collectors(in.Errors))
 	}
-	events = append(events, e)
-	err = b.retag(tx, n, &events)
-	return events, false, err
+	return append(events, e), false, nil
 }
 
 // maxSkew is what two clocks may differ by without a word; the agent leaves as much alone.
@@ -165,29 +162,6 @@ func collectors(errs []facts.ProbeError) string {
 	}
 	slices.Sort(names)
 	return strings.Join(slices.Compact(names), ", ")
-}
-
-// retag evaluates all tags and records what changed.
-func (b *Broker) retag(_ Tx, n *Node, events *[]Event) error {
-	results, err := b.cat.Load().evaluate(n)
-	if err != nil {
-		return err
-	}
-	if slices.Equal(results, n.Tags) {
-		return nil
-	}
-	n.Tags = results
-	text := "no tag holds"
-	if carried := n.CarriedTags(); len(carried) > 0 {
-		text = plural(len(carried), "tag") + ": " + strings.Join(carried, ", ")
-	}
-	for _, t := range results {
-		if t.Verdict == "undecided" {
-			text += fmt.Sprintf("; %s undecided: %s", t.Name, t.Cause)
-		}
-	}
-	*events = append(*events, Event{Kind: EventTags, Who: "broker", Text: text})
-	return nil
 }
 
 // Summary says in one line what a machine is.

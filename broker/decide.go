@@ -125,26 +125,27 @@ func (p *candidate) wants(n *Node) string {
 		return fmt.Sprintf("there is no repo %q", p.Policy.Repo)
 	}
 	for _, name := range p.Tags {
-		if t, ok := n.tag(name); !ok || t.Verdict != "yes" {
-			return lacks(name, t, ok)
+		if no := n.lacks(name); no != "" {
+			return no
 		}
 	}
 	for _, name := range p.NotTags {
-		if t, ok := n.tag(name); ok && t.Verdict != "no" {
+		if t := n.tag(name); t.Verdict != "no" {
 			return fmt.Sprintf("not_tags: tag %s is %s%s", name, t.Verdict, colon(t.Cause))
 		}
 	}
 	return ""
 }
 
-func lacks(name string, t TagResult, known bool) string {
-	switch {
-	case !known:
-		return "there is no tag " + name
-	case t.Verdict == "undecided":
-		return "tag " + name + " undecided" + colon(t.Cause)
+// lacks says why a node does not carry a tag, or "".
+func (n *Node) lacks(tag string) string {
+	switch t := n.tag(tag); t.Verdict {
+	case "yes":
+		return ""
+	case "undecided":
+		return "tag " + tag + " undecided" + colon(t.Cause)
 	}
-	return "node has not tag " + name
+	return "node has not tag " + tag
 }
 
 func colon(s string) string {

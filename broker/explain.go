@@ -48,7 +48,7 @@ func (b *Broker) Explain(ctx context.Context, name string) (*Explanation, error)
 		if x.Tags, err = cat.explainTags(n); err != nil {
 			return err
 		}
-		cands, err := cat.candidates(tx)
+		cands, err := cat.candidates(n, boundIn(tx))
 		if err != nil {
 			return err
 		}

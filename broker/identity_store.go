@@ -14,6 +14,9 @@ import (
 func look(tx Tx, token *Node, k Keys) (v view, err error) {
 	v.Token = token
 	for _, m := range k.MACs {
+		if slices.ContainsFunc(v.MACs, func(n *Node) bool { return slices.Contains(n.Keys.MACs, m) }) {
+			continue // a MAC has one node
+		}
 		n, err := orNil(tx.NodeByKey(KeyMAC, m))
 		if err != nil {
 			return v, err

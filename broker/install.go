@@ -24,6 +24,9 @@ func (b *Broker) settle(tx Tx, n *Node, fresh bool) ([]Event, error) {
 		}
 		events = append(events, known...)
 	}
+	if err := b.retag(n, &events); err != nil {
+		return nil, err
+	}
 	bound, err := b.bind(tx, n)
 	if err != nil {
 		return nil, err
@@ -38,11 +41,10 @@ func (b *Broker) settle(tx Tx, n *Node, fresh bool) ([]Event, error) {
 
 // bind gives the node to the first policy that takes it, when it is free to be taken.
 func (b *Broker) bind(tx Tx, n *Node) ([]Event, error) {
-	if n.Policy != "" || n.Hold != "" || n.Conflict != "" || n.Facts == nil || n.State != Manageable && n.State != Available {
+	if !n.free() {
 		return nil, nil
 	}
-	cat := b.cat.Load()
-	cands, err := cat.candidates(tx)
+	cands, err := b.cat.Load().candidates(n, boundIn(tx))
 	if err != nil {
 		return nil, err
 	}

@@ -36,7 +36,8 @@ type Node struct {
 
 	Errors []facts.ProbeError `json:"errors,omitempty"`
 	Meta   map[string]string  `json:"meta,omitempty"`
-	Tags   []TagResult        `json:"tags,omitempty"`
+	Tags   []TagResult        `json:"tags,omitempty"`    // those that hold and those that are undecided
+	TagsOf string             `json:"tags_of,omitempty"` // hash of all that Tags came from
 
 	Policy      string      `json:"policy,omitempty"`
 	Task        string      `json:"task,omitempty"`
@@ -63,10 +64,10 @@ type Keys struct {
 	SharedUUID string `json:"shared_uuid,omitempty"`
 }
 
-// TagResult is what a tag's rule gave on the node.
+// TagResult is what a tag's rule gave on the node. Rules that gave no are not kept.
 type TagResult struct {
 	Name    string `json:"name"`
-	Verdict string `json:"verdict"` // yes, no, undecided
+	Verdict string `json:"verdict"` // yes, undecided
 	Cause   string `json:"cause,omitempty"`
 }
 
@@ -103,13 +104,13 @@ type OrderRef struct {
 }
 
 // tag is what a tag's rule gave on the node.
-func (n *Node) tag(name string) (TagResult, bool) {
+func (n *Node) tag(name string) TagResult {
 	for _, t := range n.Tags {
 		if t.Name == name {
-			return t, true
+			return t
 		}
 	}
-	return TagResult{}, false
+	return TagResult{Name: name, Verdict: "no"}
 }
 
 // CarriedTags lists the tags that hold.

@@ -61,7 +61,7 @@ func (b *Broker) protect(_ Tx, n *Node, _ Act) ([]Event, error) {
 
 func (b *Broker) unprotect(tx Tx, n *Node, _ Act) ([]Event, error) {
 	n.Protected = false
-	return b.bind(tx, n)
+	return b.ask(tx, n)
 }
 
 func (b *Broker) hold(_ Tx, n *Node, a Act) ([]Event, error) {
@@ -74,7 +74,7 @@ func (b *Broker) release(tx Tx, n *Node, _ Act) ([]Event, error) {
 		return nil, conflict("node %s is not on hold", n.Title())
 	}
 	n.Hold, n.Starts = "", nil
-	return b.bind(tx, n)
+	return b.ask(tx, n)
 }
 
 func (b *Broker) abort(_ Tx, n *Node, a Act) ([]Event, error) {

@@ -162,8 +162,8 @@ func (r *Ramdisk) misfit(n *Node, arch string) string {
 		return "for " + r.Arch + ", and this machine is " + arch
 	}
 	for _, name := range r.Tags {
-		if t, ok := n.tag(name); !ok || t.Verdict != "yes" {
-			return lacks(name, t, ok)
+		if no := n.lacks(name); no != "" {
+			return no
 		}
 	}
 	return ""

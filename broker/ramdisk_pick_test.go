@@ -35,7 +35,7 @@ func TestPickRamdisk(t *testing.T) {
 		lines  []string
 	}{
 		{"a machine never seen gets the default", stranger, "amd64", nil, ramdisks(std, ramdisk("big", "amd64", 1, "big")), "default",
-			[]string{"big: passed over: there is no tag big", "default: the default for amd64: it asks for no tags"}},
+			[]string{"big: passed over: node has not tag big", "default: the default for amd64: it asks for no tags"}},
 		{"one that carries the tags gets theirs, whatever the default's order", node, "amd64", nil, ramdisks(ramdisk("default", "amd64", 1), ramdisk("big", "amd64", 50, "big", "gpu")), "big",
 			[]string{"big: node has tags big, gpu", "default: not asked: ramdisk big was first"}},
 		{"one tag of two is not enough", node, "amd64", nil, ramdisks(std, ramdisk("x", "amd64", 1, "big", "small")), "default",

@@ -20,6 +20,7 @@ type Tx interface {
 	NodeByKey(kind KeyKind, v string) (*Node, error)      // ErrNotFound
 	NodesSharing(kind KeyKind, v string) ([]*Node, error) // oldest first; none is no error
 	Nodes(NodeFilter) ([]*Node, error)                    // in the order they were created
+	NodeIDs() ([]string, error)                           // of all nodes, in the order they were created
 	Count(NodeFilter) (int, error)
 	PutNode(*Node) error        // ErrConflict when one of its keys belongs to another node
 	DeleteNode(id string) error // its events stay

@@ -68,6 +68,22 @@ func (x *tx) nodes(query string, args ...any) ([]*broker.Node, error) {
 	return nodes, rows.Err()
 }
 
+func (x *tx) NodeIDs() (ids []string, err error) {
+	rows, err := x.t.Query("SELECT id FROM nodes ORDER BY num")
+	if err != nil {
+		return nil, fmt.Errorf("list nodes: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			return nil, fmt.Errorf("list nodes: %w", err)
+		}
+		ids = append(ids, id)
+	}
+	return ids, rows.Err()
+}
+
 func (x *tx) Count(f broker.NodeFilter) (n int, err error) {
 	if err = x.t.QueryRow("SELECT count(*)"+filtered, string(f.State), f.Policy).Scan(&n); err != nil {
 		return 0, fmt.Errorf("count nodes: %w", err)

@@ -1,0 +1,206 @@
+package broker
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// hashOf tells values apart: what is written the same has the same.
+func hashOf(values ...any) (string, error) {
+	h := sha256.New()
+	if err := json.NewEncoder(h).Encode(values); err != nil {
+		return "", fmt.Errorf("hash: %w", err)
+	}
+	return hex.EncodeToString(h.Sum(nil)[:12]), nil
+}
+
+// retag evaluates all tags and records what changed. A node of which rules see what they saw is left as it is.
+func (b *Broker) retag(n *Node, events *[]Event) error {
+	if n.Facts == nil {
+		return nil
+	}
+	cat := b.cat.Load()
+	of, err := hashOf(cat.rules, n.FactsHash, viewOf(n), n.Meta)
+	if err != nil || of == n.TagsOf {
+		return err
+	}
+	kept, err := cat.carried(n)
+	if err != nil {
+		return err
+	}
+	before := n.Tags
+	n.Tags, n.TagsOf = kept, of
+	if !slices.Equal(kept, before) {
+		*events = append(*events, Event{Kind: EventTags, Who: "broker", Text: tagsText(n)})
+	}
+	return nil
+}
+
+// carried evaluates all tags and keeps those that did not give no.
+func (c *catalog) carried(n *Node) ([]TagResult, error) {
+	results, err := c.evaluate(n)
+	return slices.DeleteFunc(results, func(t TagResult) bool { return t.Verdict == "no" }), err
+}
+
+func tagsText(n *Node) string {
+	text := "no tag holds"
+	if carried := n.CarriedTags(); len(carried) > 0 {
+		text = plural(len(carried), "tag") + ": " + strings.Join(carried, ", ")
+	}
+	for _, t := range n.Tags {
+		if t.Verdict == "undecided" {
+			text += fmt.Sprintf("; %s undecided: %s", t.Name, t.Cause)
+		}
+	}
+	return text
+}
+
+// Reconcile evaluates the tags of all nodes and binds those that wait and are now taken. Nodes are looked at beside each
+// other on a snapshot, and written, many at once, where that may change them.
+func (b *Broker) Reconcile(ctx context.Context) error {
+	var touched []string
+	var mu sync.Mutex
+	cat := b.cat.Load()
+	err := b.eachNode(ctx, func(n *Node) error {
+		changes, err := cat.mayChange(n)
+		if err != nil || !changes {
+			return err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		touched = append(touched, n.ID)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("evaluate tags: %w", err)
+	}
+	const atOnce = 64
+	for batch := range slices.Chunk(touched, atOnce) {
+		if err := b.update(ctx, func(tx Tx) ([]string, error) { return b.reconsider(tx, batch) }); err != nil {
+			return fmt.Errorf("reconsider nodes: %w", err)
+		}
+	}
+	return nil
+}
+
+// mayChange says whether a node's tags are others now, or a policy wants it that has not got it.
+func (c *catalog) mayChange(n *Node) (bool, error) {
+	if n.Facts == nil {
+		return false, nil
+	}
+	tags, err := c.carried(n)
+	if err != nil || !slices.Equal(tags, n.Tags) {
+		return true, err
+	}
+	if !n.free() {
+		return false, nil
+	}
+	cands, err := c.candidates(n, func(string) (int, error) { return 0, nil })
+	win, _, _ := choose(n, cands)
+	return win != nil, err
+}
+
+// free says that a policy may take the node.
+func (n *Node) free() bool {
+	return n.Policy == "" && n.Hold == "" && n.Conflict == "" && n.Facts != nil && (n.State == Manageable || n.State == Available)
+}
+
+// ask has the tags and policies in force judge a node as it is now.
+func (b *Broker) ask(tx Tx, n *Node) ([]Event, error) {
+	var events []Event
+	if err := b.retag(n, &events); err != nil {
+		return nil, err
+	}
+	bound, err := b.bind(tx, n)
+	return append(events, bound...), err
+}
+
+// reconsider evaluates and binds the nodes of a batch in one transaction.
+func (b *Broker) reconsider(tx Tx, batch []string) (changed []string, err error) {
+	for _, id := range batch {
+		n, err := tx.Node(id)
+		if errors.Is(err, ErrNotFound) {
+			continue // deleted meanwhile
+		}
+		if err != nil {
+			return nil, err
+		}
+		events, err := b.ask(tx, n)
+		if err != nil {
+			return nil, err
+		}
+		if len(events) == 0 {
+			continue
+		}
+		if err := b.change(tx, n, events...); err != nil {
+			return nil, err
+		}
+		changed = append(changed, n.ID)
+	}
+	return changed, nil
+}
+
+// eachNode calls f for every node, several at once, in the order they were created as far as that goes.
+func (b *Broker) eachNode(ctx context.Context, f func(*Node) error) error {
+	var ids []string
+	err := b.cfg.Store.View(ctx, func(tx Tx) (err error) {
+		ids, err = tx.NodeIDs()
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	const page = 32
+	pages := make(chan []string)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			for ids := range pages {
+				if err := b.nodesOf(ctx, ids, f); err != nil {
+					cancel(err)
+					return
+				}
+			}
+		})
+	}
+feed:
+	for ids := range slices.Chunk(ids, page) {
+		select {
+		case pages <- ids:
+		case <-ctx.Done():
+			break feed
+		}
+	}
+	close(pages)
+	wg.Wait()
+	return context.Cause(ctx)
+}
+
+// nodesOf calls f for the nodes with these ids that are still there.
+func (b *Broker) nodesOf(ctx context.Context, ids []string, f func(*Node) error) error {
+	return b.cfg.Store.View(ctx, func(tx Tx) error {
+		for _, id := range ids {
+			n, err := tx.Node(id)
+			if errors.Is(err, ErrNotFound) {
+				continue
+			}
+			if err == nil {
+				err = f(n)
+			}
+			if err != nil {
+				return fmt.Errorf("node %s: %w", id, err)
+			}
+		}
+		return nil
+	})
+}
