@@ -97,6 +97,9 @@ func New(ctx context.Context, cfg Config) (*Broker, error) {
 			return err
 		}
 		b.cat.Store(cat)
+		if err := b.settleBusy(tx); err != nil {
+			return err
+		}
 		return tx.Append(&Event{Time: b.now(), Kind: EventStarted, Text: "the broker started", Who: "broker"})
 	})
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"muster/agent/facts"
 	"muster/broker/rule"
@@ -28,20 +29,19 @@ type compiledTag struct {
 
 // nodeView is what rules may read as `node`.
 type nodeView struct {
-	ID        string            `json:"id"`
-	State     string            `json:"state"`
-	Hostname  string            `json:"hostname"`
-	Policy    string            `json:"policy"`
-	Installed string            `json:"installed"`
-	Protected bool              `json:"protected"`
-	EFI       bool              `json:"efi"`
-	MACs      []string          `json:"macs"`
-	Meta      map[string]string `json:"meta"`
+	ID        string   `json:"id"`
+	State     string   `json:"state"`
+	Hostname  string   `json:"hostname"`
+	Policy    string   `json:"policy"`
+	Installed string   `json:"installed"`
+	Protected bool     `json:"protected"`
+	EFI       bool     `json:"efi"`
+	MACs      []string `json:"macs"`
 }
 
 func viewOf(n *Node) nodeView {
 	return nodeView{ID: n.ID, State: string(n.State), Hostname: n.Hostname, Policy: n.Policy, Installed: n.Installed,
-		Protected: n.Protected, EFI: n.Boot.EFI, MACs: n.Keys.MACs, Meta: n.Meta}
+		Protected: n.Protected, EFI: n.Boot.EFI, MACs: n.Keys.MACs}
 }
 
 // newSchema is the environment of tag rules.
@@ -51,16 +51,15 @@ func newSchema() (*rule.Schema, error) {
 
 // environment gives a node's values for rules.
 func environment(n *Node) (map[string]any, error) {
-	meta := map[string]any{}
-	for k, v := range n.Meta {
-		meta[k] = v
-	}
-	env := map[string]any{"meta": meta}
-	known := n.Facts
+	known, meta := n.Facts, n.Meta
 	if known == nil {
 		known = &facts.Facts{} // every fact is unknown
 	}
-	for root, v := range map[string]any{"facts": *known, "node": viewOf(n)} {
+	if meta == nil {
+		meta = map[string]any{}
+	}
+	env := map[string]any{}
+	for root, v := range map[string]any{"facts": *known, "node": viewOf(n), "meta": meta} {
 		tree, err := rule.Tree(v)
 		if err != nil {
 			return nil, fmt.Errorf("read %s of node %s: %w", root, n.ID, err)
@@ -194,10 +193,10 @@ func (c *catalog) evaluate(n *Node) ([]TagResult, error) {
 
 // candidates puts beside each policy what choose asks of it. Nodes are counted only for a policy with a limit that
 // wants this one.
-func (c *catalog) candidates(n *Node, bound func(policy string) (int, error)) (list []candidate, err error) {
+func (c *catalog) candidates(n *Node, now time.Time, bound func(policy string) (int, error)) (list []candidate, err error) {
 	list = make([]candidate, 0, len(c.policies))
 	for _, p := range c.policies {
-		cand := candidate{Policy: p, Task: c.tasks[p.Task]}
+		cand := candidate{Policy: p, Task: c.tasks[p.Task], Now: now}
 		if r, ok := c.repos[p.Repo]; ok {
 			cand.Repo = &r
 		}

@@ -107,7 +107,7 @@ func TestChoose(t *testing.T) {
 			policies(candidate{Policy: Policy{Name: "db", Tags: []string{"big"}, Max: 1}, Bound: 1}, candidate{Policy: Policy{Name: "spare", Tags: []string{"big"}}}), "spare", "vda",
 			[]string{"db: passed over: full (1 of 1)", "spare: node has tag big"}},
 		{"a disabled policy is passed over", node(ok),
-			policies(candidate{Policy: Policy{Name: "a", Match: "all", Disabled: true}}), "", "", []string{"a: passed over: disabled"}},
+			policies(candidate{Policy: Policy{Name: "a", Match: "all", Enabled: new(bool)}}), "", "", []string{"a: passed over: not enabled"}},
 		{"a protected node is only taken by a policy that says so", protected,
 			policies(candidate{Policy: Policy{Name: "a", Match: "all"}}, candidate{Policy: Policy{Name: "b", Match: "all", Approval: "automatic"}}), "b", "vda",
 			[]string{"a: passed over: node is protected and the policy asks for approval (muster node unprotect, or approval: automatic)", "b: takes every node (match: all)"}},

@@ -48,7 +48,7 @@ func (b *Broker) Explain(ctx context.Context, name string) (*Explanation, error)
 		if x.Tags, err = cat.explainTags(n); err != nil {
 			return err
 		}
-		cands, err := cat.candidates(n, boundIn(tx))
+		cands, err := cat.candidates(n, b.now(), boundIn(tx))
 		if err != nil {
 			return err
 		}
@@ -110,8 +110,12 @@ func waiting(n *Node) string {
 		return ""
 	case n.Facts == nil:
 		return "the agent's first check-in"
+	case n.State == InspectWait:
+		return "the machine to boot the ramdisk, at the latest at " + n.Deadline.Format("15:04:05")
 	case n.State == WaitCallBack && n.Order.Kind == "write_image" && n.Order.All > 0:
 		return fmt.Sprintf("the agent: %d %% written", n.Order.Done*100/n.Order.All)
+	case n.State == WaitCallBack && n.Deadline.IsZero():
+		return fmt.Sprintf("the end of stage %d", n.Stage)
 	case n.State == WaitCallBack:
 		return fmt.Sprintf("the end of stage %d, at the latest at %s", n.Stage, n.Deadline.Format("15:04:05"))
 	case n.Policy == "":

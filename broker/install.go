@@ -5,6 +5,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,13 +17,17 @@ import (
 // settle brings a node whose agent is here to where it should be: known, bound, and with an order. fresh means that
 // the agent has just booted, so an order that an earlier one had begun is given again.
 func (b *Broker) settle(tx Tx, n *Node, fresh bool) ([]Event, error) {
-	var events []Event
-	if n.State == Enroll && n.Facts != nil {
-		known, err := b.walk(n, "broker", "", Manage, done)
-		if err != nil {
-			return nil, err
-		}
-		events = append(events, known...)
+	var verbs []Verb
+	switch {
+	case n.Facts == nil:
+	case n.State == Enroll:
+		verbs = []Verb{Manage, done}
+	case n.State == InspectWait && fresh:
+		verbs = []Verb{resume, done}
+	}
+	events, err := b.walk(n, "broker", "", verbs...)
+	if err != nil {
+		return nil, err
 	}
 	if err := b.retag(n, &events); err != nil {
 		return nil, err
@@ -44,7 +49,7 @@ func (b *Broker) bind(tx Tx, n *Node) ([]Event, error) {
 	if !n.free() {
 		return nil, nil
 	}
-	cands, err := b.cat.Load().candidates(n, boundIn(tx))
+	cands, err := b.cat.Load().candidates(n, b.now(), boundIn(tx))
 	if err != nil {
 		return nil, err
 	}
@@ -62,6 +67,9 @@ func (b *Broker) bind(tx Tx, n *Node) ([]Event, error) {
 	}
 	n.Policy, n.Task, n.Repo, n.Hostname = win.Name, win.Policy.Task, win.Policy.Repo, name
 	n.Protected = false
+	if err := n.inherit(win.Meta); err != nil {
+		return nil, fmt.Errorf("policy %s: %w", win.Name, err)
+	}
 	events := []Event{{Kind: EventBound, Who: "broker", Text: fmt.Sprintf("policy %s: %s", win.Name, winning(lines)),
 		Data: map[string]string{"policy": win.Name, "task": n.Task, "hostname": name}}}
 	if len(win.Task.Stages) == 0 {
@@ -91,7 +99,9 @@ func winning(lines []PolicyLine) string {
 
 // begin starts a stage: the node is deploying and goes on to wait for its call-back.
 func (b *Broker) begin(n *Node, t *task.Task, stage int, disk *facts.Disk, wipe bool) ([]Event, error) {
-	n.Stage = stage
+	if n.Stage != stage {
+		n.Stage, n.Starts = stage, nil
+	}
 	s := t.Stages[stage-1]
 	var events []Event
 	switch s.Order {
@@ -100,6 +110,7 @@ func (b *Broker) begin(n *Node, t *task.Task, stage int, disk *facts.Disk, wipe 
 		if held != nil || err != nil {
 			return held, err
 		}
+		n.InstallSeq++
 		events = append(events, b.order(n, s.Order, fmt.Sprintf("policy %s writes %s to %s", n.Policy, n.Repo, disk.Name)))
 		n.Order.Target = &facts.Target{ID: disk.ID, SizeBytes: disk.SizeBytes, Serial: disk.Serial, WWN: disk.WWN}
 		n.Order.Wipe, n.WipeOnce = wipe, false
@@ -107,26 +118,55 @@ func (b *Broker) begin(n *Node, t *task.Task, stage int, disk *facts.Disk, wipe 
 		events = append(events, b.order(n, facts.OrderReboot, fmt.Sprintf("stage %s boots the %s disk", s.Name, s.Step)))
 	}
 	e, err := b.move(n, wait, "broker", "stage "+s.Name)
-	n.Deadline = b.now().Add(time.Duration(s.Deadline))
+	if d := b.stageTimeout(n, s); d > 0 {
+		n.Deadline = b.now().Add(d)
+	}
 	return append(events, e), err
 }
 
-// countStart counts a write of the disk and holds the node when there were too many: a machine that installs in a
-// loop is stopped with its disk as it is.
-func (b *Broker) countStart(n *Node) ([]Event, error) {
-	now, recent := b.now(), n.Starts[:0]
-	for _, t := range n.Starts {
-		if now.Sub(t) < b.cfg.LoopWindow {
-			recent = append(recent, t)
-		}
+// stageTimeout is how long a stage may take: its policy's word, else the task's. 0 is for ever.
+func (b *Broker) stageTimeout(n *Node, s task.Stage) time.Duration {
+	if p := b.cat.Load().policyOf(n); p != nil && p.StageTimeout != nil {
+		return time.Duration(*p.StageTimeout)
 	}
-	if n.Starts = recent; len(recent) < b.cfg.Loop {
+	return time.Duration(s.Deadline)
+}
+
+// loopLimit is how many times one stage may start within the broker's window; 0 is any number.
+func (b *Broker) loopLimit(n *Node) int {
+	if p := b.cat.Load().policyOf(n); p != nil && p.MaxStarts != nil {
+		return *p.MaxStarts
+	}
+	return b.cfg.Loop
+}
+
+// countStart counts a start of the node's stage and holds the node when there were too many: a machine that installs
+// in a loop is stopped with its disk as it is.
+func (b *Broker) countStart(n *Node) ([]Event, error) {
+	now := b.now()
+	n.Starts = slices.DeleteFunc(n.Starts, func(t time.Time) bool { return now.Sub(t) >= b.cfg.LoopWindow })
+	if limit := b.loopLimit(n); limit == 0 || len(n.Starts) < limit {
 		n.Starts = append(n.Starts, now)
-		n.InstallSeq++
 		return nil, nil
 	}
-	n.Hold = fmt.Sprintf("the install was started %d times within %s (muster node release %s)", len(recent), b.cfg.LoopWindow, n.ID)
+	n.Hold, n.HeldBy = fmt.Sprintf("stage %d was started %d times within %s (muster node release %s)", n.Stage, len(n.Starts), b.cfg.LoopWindow, n.ID), "broker"
 	return b.failNode(n, "broker", n.Hold)
+}
+
+// oneStart is the time within which scripts that a machine fetches belong to one start: loaders ask again.
+const oneStart = 20 * time.Second
+
+// booted counts a boot of a stage that ends elsewhere than in the ramdisk, where nobody but the loader shows that the
+// machine starts it over and over.
+func (b *Broker) booted(n *Node) ([]Event, error) {
+	stage := currentStage(n, b.cat.Load().taskOf(n))
+	if n.State != WaitCallBack || stage == nil || stage.Step == boot.StepRamdisk || n.Hold != "" {
+		return nil, nil
+	}
+	if last := len(n.Starts) - 1; last >= 0 && b.now().Sub(n.Starts[last]) < oneStart {
+		return nil, nil
+	}
+	return b.countStart(n)
 }
 
 // failNode ends an install with a cause; the agent is told to wait.
@@ -168,6 +208,7 @@ func (b *Broker) rewrite(n *Node) ([]Event, error) {
 	if held, err := b.countStart(n); held != nil || err != nil {
 		return held, err
 	}
+	n.InstallSeq++
 	e := b.order(n, facts.OrderWriteImage, fmt.Sprintf("policy %s writes %s again: the machine was restarted", n.Policy, n.Repo))
 	n.Order.Target, n.Order.Wipe = target, true // a half-written disk is ours
 	return []Event{e}, nil
@@ -312,9 +353,16 @@ func (b *Broker) endStage(n *Node, who string) ([]Event, error) {
 		return nil, fmt.Errorf("node %s has no stage %d in task %q", n.ID, n.Stage, n.Task)
 	}
 	events := []Event{{Kind: EventStage, Who: who, Text: "stage " + stage.Name + " is done"}}
-	e, err := b.move(n, resume, who, "stage "+stage.Name+" is done")
+	on := resume
+	if n.State == DeployFailed { // it was given up, and is done after all
+		on = Deploy
+	}
+	e, err := b.move(n, on, who, "stage "+stage.Name+" is done")
 	if err != nil {
 		return nil, err
+	}
+	if n.HeldBy == "broker" {
+		n.Hold, n.HeldBy = "", ""
 	}
 	events = append(events, e)
 	if n.Stage < len(t.Stages) {
@@ -344,7 +392,7 @@ func (b *Broker) EndStage(ctx context.Context, token, stage string, says map[str
 			return nil, err
 		}
 		s := currentStage(n, b.cat.Load().taskOf(n))
-		if seq != n.InstallSeq || n.State != WaitCallBack || s == nil || s.Name != stage || s.Order != "" {
+		if seq != n.InstallSeq || n.State != WaitCallBack && n.State != DeployFailed || s == nil || s.Name != stage || s.Order != "" {
 			return nil, errDenied
 		}
 		events, err := b.endStage(n, "installer")

@@ -20,7 +20,8 @@ type Node struct {
 
 	// Protected nodes are taken by no policy that asks for approval; every node starts so.
 	Protected bool   `json:"protected"`
-	Hold      string `json:"hold,omitempty"` // why the broker installs it no more until an operator releases it
+	Hold      string `json:"hold,omitempty"`    // why the broker installs it no more until an operator releases it
+	HeldBy    string `json:"held_by,omitempty"` // "broker" for a loop, else the operator
 	WipeOnce  bool   `json:"wipe_once,omitempty"`
 	// Conflict says why the broker does not know which machine this is. No policy takes the node until an operator
 	// resolves it.
@@ -35,10 +36,11 @@ type Node struct {
 	FactsStateAt time.Time    `json:"facts_state_at,omitzero"`
 
 	Errors []facts.ProbeError `json:"errors,omitempty"`
-	Meta   map[string]string  `json:"meta,omitempty"`
+	Meta   map[string]any     `json:"meta,omitempty"`
 	Tags   []TagResult        `json:"tags,omitempty"`    // those that hold and those that are undecided
 	TagsOf string             `json:"tags_of,omitempty"` // hash of all that Tags came from
 
+	Pin         string      `json:"pin,omitempty"` // the one policy that may take the node, whatever its tags
 	Policy      string      `json:"policy,omitempty"`
 	Task        string      `json:"task,omitempty"`
 	Repo        string      `json:"repo,omitempty"`
@@ -47,7 +49,7 @@ type Node struct {
 	Installed   string      `json:"installed,omitempty"` // policy that installed it
 	InstalledAt time.Time   `json:"installed_at,omitzero"`
 	InstallSeq  int64       `json:"install_seq,omitempty"` // rises with every write order; stage tokens hold it
-	Starts      []time.Time `json:"starts,omitempty"`      // of disk writes, for the loop limit
+	Starts      []time.Time `json:"starts,omitempty"`      // of the stage, for the loop limit
 
 	Boot  BootKeys `json:"boot"`
 	Order OrderRef `json:"order"`

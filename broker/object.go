@@ -19,38 +19,6 @@ type Tag struct {
 	Rule string `json:"rule"`
 }
 
-// Policy binds the nodes that carry all its tags to a task. Policies are asked in the order of Order, then Name.
-type Policy struct {
-	Kind     string    `json:"kind"`
-	Name     string    `json:"name"`
-	Order    int       `json:"order,omitempty"` // lower is asked first; 0 means 100
-	Tags     []string  `json:"tags,omitempty"`  // all of them
-	NotTags  []string  `json:"not_tags,omitempty"`
-	Match    string    `json:"match,omitempty"` // "all": wanted in place of tags, said aloud
-	Task     string    `json:"task"`
-	Repo     string    `json:"repo,omitempty"`
-	Ramdisk  string    `json:"ramdisk,omitempty"`  // that its nodes boot; if empty, chosen by their tags
-	Hostname string    `json:"hostname,omitempty"` // template: {{.Seq}} counts the policy's nodes, {{.ID}} is the node
-	Max      int       `json:"max,omitempty"`      // most nodes bound at once; 0: no limit
-	Disabled bool      `json:"disabled,omitempty"`
-	Approval string    `json:"approval,omitempty"` // "required" (default): protected nodes are left alone; "automatic"
-	Wipe     bool      `json:"wipe,omitempty"`     // the chosen disk may hold data, which is lost
-	Disk     DiskHints `json:"disk,omitzero"`
-}
-
-// DiskHints choose the disk of the root file system; of those that fit all hints, the smallest wins, then the first
-// by PCI address.
-type DiskHints struct {
-	MinBytes   int64  `json:"min_bytes,omitempty"`
-	MaxBytes   int64  `json:"max_bytes,omitempty"`
-	Model      string `json:"model,omitempty"`
-	Serial     string `json:"serial,omitempty"`
-	WWN        string `json:"wwn,omitempty"`
-	Transport  string `json:"transport,omitempty"`
-	Rotational *bool  `json:"rotational,omitempty"`
-	Path       string `json:"path,omitempty"`
-}
-
 // Repo is a disk image that was imported: its bytes lie in the content store under SHA256.
 type Repo struct {
 	Kind        string `json:"kind"`
@@ -174,23 +142,6 @@ func (t *Tag) check() error {
 		return invalid("rule is empty")
 	}
 	return nil
-}
-
-func (p *Policy) check() error {
-	switch {
-	case len(p.Tags) == 0 && p.Match != "all":
-		return invalid("no tags: it would take every node; add tags, or say match: all")
-	case len(p.Tags) > 0 && p.Match != "":
-		return invalid("tags and match: %s together: keep one", p.Match)
-	case p.Approval != "" && p.Approval != "required" && p.Approval != "automatic":
-		return invalid("approval %q: want required or automatic", p.Approval)
-	case p.Max < 0 || p.Order < 0 || p.Disk.MinBytes < 0 || p.Disk.MaxBytes < 0:
-		return invalid("max, order and disk sizes may not be negative")
-	case p.Task == "":
-		return invalid("task is missing")
-	}
-	_, err := hostname(p.Hostname, "node1", 1)
-	return err
 }
 
 // order is where a policy or ramdisk stands that may not have said so.

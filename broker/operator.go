@@ -1,9 +1,11 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -14,10 +16,13 @@ import (
 
 // An Act is an operator's word about one node.
 type Act struct {
-	Verb string // protect, unprotect, hold, release, reinstall, abort, resolve, delete
-	Wipe bool   // reinstall: the disk may hold data, this once
-	Why  string // for the journal
-	Who  string
+	Verb   string         `json:"verb" doc:"one of broker.Verbs, or delete"`
+	Wipe   bool           `json:"wipe,omitempty" doc:"reinstall, deploy: the disk may lose what it holds, this once"`
+	Policy string         `json:"policy,omitempty" maxLength:"63" doc:"pin: the policy that alone may take the node"`
+	Meta   map[string]any `json:"meta,omitempty" doc:"meta: what is set"`
+	Remove []string       `json:"remove,omitempty" maxItems:"200" doc:"meta: the keys that are removed"`
+	Why    string         `json:"why,omitempty" maxLength:"200" doc:"for the journal"`
+	Who    string         `json:"-"`
 }
 
 // acts is the table of what an operator can say.
@@ -26,16 +31,29 @@ var acts = map[string]func(*Broker, Tx, *Node, Act) ([]Event, error){
 	"unprotect": (*Broker).unprotect,
 	"hold":      (*Broker).hold,
 	"release":   (*Broker).release,
+	"pin":       (*Broker).pin,
+	"unpin":     (*Broker).unpin,
+	"meta":      (*Broker).noted,
+	"resolve":   (*Broker).resolved,
 	"reinstall": (*Broker).reinstall,
 	"abort":     (*Broker).abort,
-	"resolve":   (*Broker).resolved,
+	"manage":    (*Broker).manage,
+	"provide":   (*Broker).provide,
+	"clean":     (*Broker).clean,
+	"inspect":   (*Broker).inspect,
+	"deploy":    (*Broker).deploy,
+	"undeploy":  (*Broker).undeploy,
 }
 
 // Do carries out an operator's act on a node named by id, hostname or MAC.
 func (b *Broker) Do(ctx context.Context, name string, a Act) (n *Node, err error) {
+	a.Verb = cmp.Or(synonyms[a.Verb], a.Verb)
 	f, ok := acts[a.Verb]
-	if !ok && a.Verb != "delete" {
-		return nil, invalid("verb %q: want protect, unprotect, hold, release, reinstall, abort, resolve or delete", a.Verb)
+	switch {
+	case slices.Contains(unsupported, a.Verb):
+		return nil, invalid("verb %q is not supported: it needs Ironic's drivers", a.Verb)
+	case !ok && a.Verb != "delete":
+		return nil, invalid("verb %q: want one of %s or delete", a.Verb, strings.Join(slices.Sorted(maps.Keys(acts)), ", "))
 	}
 	err = b.update(ctx, func(tx Tx) ([]string, error) {
 		if n, err = lookup(tx, name); err != nil {
@@ -65,7 +83,7 @@ func (b *Broker) unprotect(tx Tx, n *Node, _ Act) ([]Event, error) {
 }
 
 func (b *Broker) hold(_ Tx, n *Node, a Act) ([]Event, error) {
-	n.Hold = "by " + a.Who + colon(a.Why)
+	n.Hold, n.HeldBy = "by "+a.Who+colon(a.Why), a.Who
 	return nil, nil
 }
 
@@ -73,7 +91,7 @@ func (b *Broker) release(tx Tx, n *Node, _ Act) ([]Event, error) {
 	if n.Hold == "" {
 		return nil, conflict("node %s is not on hold", n.Title())
 	}
-	n.Hold, n.Starts = "", nil
+	n.Hold, n.HeldBy, n.Starts = "", "", nil
 	return b.ask(tx, n)
 }
 
@@ -109,7 +127,7 @@ func (b *Broker) reinstall(tx Tx, n *Node, a Act) ([]Event, error) {
 	if err != nil {
 		return nil, err
 	}
-	n.Installed, n.Starts = "", nil
+	n.Installed, n.Starts, n.Stage = "", nil, 0
 	begun, err := b.begin(n, t, 1, disk, p.Wipe || a.Wipe)
 	return append([]Event{e}, begun...), err
 }

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 )
 
 // hashOf tells values apart: what is written the same has the same.
@@ -70,7 +71,7 @@ func (b *Broker) Reconcile(ctx context.Context) error {
 	var mu sync.Mutex
 	cat := b.cat.Load()
 	err := b.eachNode(ctx, func(n *Node) error {
-		changes, err := cat.mayChange(n)
+		changes, err := cat.mayChange(n, b.now())
 		if err != nil || !changes {
 			return err
 		}
@@ -92,7 +93,7 @@ func (b *Broker) Reconcile(ctx context.Context) error {
 }
 
 // mayChange says whether a node's tags are others now, or a policy wants it that has not got it.
-func (c *catalog) mayChange(n *Node) (bool, error) {
+func (c *catalog) mayChange(n *Node, now time.Time) (bool, error) {
 	if n.Facts == nil {
 		return false, nil
 	}
@@ -103,7 +104,7 @@ func (c *catalog) mayChange(n *Node) (bool, error) {
 	if !n.free() {
 		return false, nil
 	}
-	cands, err := c.candidates(n, func(string) (int, error) { return 0, nil })
+	cands, err := c.candidates(n, now, func(string) (int, error) { return 0, nil })
 	win, _, _ := choose(n, cands)
 	return win != nil, err
 }

@@ -68,8 +68,16 @@ func (b *Broker) journal(ctx context.Context, batch []boot.Sighting) error {
 				n.Boot.Addr = s.Client.Addr.String()
 			}
 			n.Boot.meet(s)
+			events := []Event{sightingEvent(s)}
+			if s.What == "script" {
+				held, err := b.booted(n)
+				if err != nil {
+					return nil, err
+				}
+				events = append(events, held...)
+			}
 			touched = append(touched, n.ID)
-			if err := b.change(tx, n, sightingEvent(s)); err != nil {
+			if err := b.change(tx, n, events...); err != nil {
 				return nil, err
 			}
 		}
@@ -107,59 +115,4 @@ func sightingEvent(s boot.Sighting) Event {
 		e.Text += fmt.Sprintf(" (%d bytes)", s.Bytes)
 	}
 	return e
-}
-
-// keepDeadlines fails the nodes whose stage took too long, at most 5 s late.
-func (b *Broker) keepDeadlines(ctx context.Context) {
-	t := time.NewTicker(5 * time.Second)
-	defer t.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-t.C:
-			if err := b.expire(ctx); err != nil && ctx.Err() == nil {
-				b.cfg.Log.Error("check deadlines", "err", err)
-			}
-		}
-	}
-}
-
-// expire fails every node that waits past its deadline.
-func (b *Broker) expire(ctx context.Context) error {
-	var late []*Node
-	err := b.cfg.Store.View(ctx, func(tx Tx) error {
-		nodes, err := tx.Nodes(NodeFilter{State: WaitCallBack})
-		for _, n := range nodes {
-			if b.expired(n) {
-				late = append(late, n)
-			}
-		}
-		return err
-	})
-	if err != nil || len(late) == 0 {
-		return err
-	}
-	return b.update(ctx, func(tx Tx) ([]string, error) {
-		var touched []string
-		for _, old := range late {
-			n, err := tx.Node(old.ID)
-			if err != nil || !b.expired(n) {
-				continue // it moved on meanwhile
-			}
-			events, err := b.failNode(n, "broker", "no word from the machine since "+n.Since.Format(time.RFC3339)+", the stage's deadline has passed")
-			if err != nil {
-				return nil, err
-			}
-			touched = append(touched, n.ID)
-			if err := b.change(tx, n, events...); err != nil {
-				return nil, err
-			}
-		}
-		return touched, nil
-	})
-}
-
-func (b *Broker) expired(n *Node) bool {
-	return n.State == WaitCallBack && !n.Deadline.IsZero() && b.now().After(n.Deadline)
 }

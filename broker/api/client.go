@@ -142,7 +142,7 @@ func (c *Client) Node(ctx context.Context, name string) (*broker.Node, error) {
 // Act says an operator's word about a node.
 func (c *Client) Act(ctx context.Context, name string, a broker.Act) (*broker.Node, error) {
 	n := &broker.Node{}
-	return n, c.Post(ctx, "/api/v1/nodes/"+url.PathEscape(name)+"/acts", map[string]any{"verb": a.Verb, "wipe": a.Wipe, "why": a.Why}, n)
+	return n, c.Post(ctx, "/api/v1/nodes/"+url.PathEscape(name)+"/acts", a, n)
 }
 
 // Explain reads why a node is where it is.

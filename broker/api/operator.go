@@ -37,7 +37,7 @@ func (s *server) operatorRoutes(r *mux.Router) {
 	get(api, "render-node", "/api/v1/nodes/{node}/render", "The boot script a node would get", s.render)
 	get(api, "list-events", "/api/v1/events", "The journal; follow waits for the next event", s.events)
 	get(api, "list-objects", "/api/v1/objects/{kind}", "Tags, policies, repos or ramdisks", s.listObjects)
-	post(api, "act-on-node", "/api/v1/nodes/{node}/acts", "protect, unprotect, hold, release, reinstall, abort, resolve, delete", s.act)
+	post(api, "act-on-node", "/api/v1/nodes/{node}/acts", "Protect, hold, pin, note, install, inspect, take back or forget a node", s.act)
 	post(api, "apply", "/api/v1/apply", "Create or change objects from YAML or JSON documents, all or none", s.apply)
 	huma.Register(api, huma.Operation{OperationID: "delete-object", Method: http.MethodDelete, Path: "/api/v1/objects/{kind}/{name}",
 		Summary: "Delete an object that nothing needs"}, s.deleteObject)
@@ -135,13 +135,11 @@ func (s *server) deleteObject(ctx context.Context, in *struct {
 
 func (s *server) act(ctx context.Context, in *struct {
 	Node string `path:"node" maxLength:"253"`
-	Body struct {
-		Verb string `json:"verb"`
-		Wipe bool   `json:"wipe,omitempty" doc:"reinstall: the disk may lose what it holds, this once"`
-		Why  string `json:"why,omitempty" maxLength:"200"`
-	}
+	Body broker.Act
 }) (*body[*broker.Node], error) {
-	n, err := s.Broker.Do(ctx, in.Node, broker.Act{Verb: in.Body.Verb, Wipe: in.Body.Wipe, Why: boot.Printable(in.Body.Why), Who: who(ctx)})
+	act := in.Body
+	act.Why, act.Who = boot.Printable(act.Why), who(ctx)
+	n, err := s.Broker.Do(ctx, in.Node, act)
 	return &body[*broker.Node]{n}, s.operatorError(err)
 }
 

@@ -57,6 +57,16 @@ func (d *Duration) UnmarshalYAML(b []byte) error {
 	return nil
 }
 
+// UnmarshalJSON reads "30m"; 0 and "0" are no time at all.
+func (d *Duration) UnmarshalJSON(b []byte) error {
+	v, err := time.ParseDuration(strings.Trim(string(b), `"`))
+	if err != nil || v < 0 {
+		return fmt.Errorf("%s: want a duration such as \"30m\"", b)
+	}
+	*d = Duration(v)
+	return nil
+}
+
 // MarshalJSON writes 30m0s.
 func (d Duration) MarshalJSON() ([]byte, error) { return json.Marshal(time.Duration(d).String()) }
 

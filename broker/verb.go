@@ -1,0 +1,127 @@
+package broker
+
+import (
+	"muster/agent/facts"
+)
+
+// synonyms are Ironic's other words for verbs.
+var synonyms = map[string]string{"deleted": "undeploy", "active": "deploy", "deploy complete": "deploy", "rebuild": "reinstall"}
+
+// unsupported are Ironic's verbs that need its drivers.
+var unsupported = []string{"adopt", "rescue", "unrescue", "unhold", "service"}
+
+// manage makes a node known: what it says of itself must be on record, and agree.
+func (b *Broker) manage(tx Tx, n *Node, a Act) ([]Event, error) {
+	from := n.State
+	e, err := b.asked(n, Manage, a.Who, a.Why)
+	if err != nil || from != Enroll {
+		return []Event{e}, err
+	}
+	if n.Facts == nil {
+		failed, err := b.move(n, fail, "broker", "nothing is known of the machine yet: it has to boot the ramdisk")
+		return []Event{e, failed}, err
+	}
+	known, err := b.move(n, done, "broker", "")
+	if err != nil {
+		return nil, err
+	}
+	more, err := b.ask(tx, n)
+	return append([]Event{e, known}, more...), err
+}
+
+// provide makes a node available, by way of a clean that has no steps yet.
+func (b *Broker) provide(tx Tx, n *Node, a Act) ([]Event, error) {
+	e, err := b.asked(n, Provide, a.Who, a.Why)
+	if err != nil {
+		return nil, err
+	}
+	ready, err := b.move(n, done, "broker", "there is nothing to clean")
+	if err != nil {
+		return nil, err
+	}
+	more, err := b.ask(tx, n)
+	return append([]Event{e, ready}, more...), err
+}
+
+// clean is a manual clean: it ends where it began.
+func (b *Broker) clean(_ Tx, n *Node, a Act) ([]Event, error) {
+	e, err := b.asked(n, Clean, a.Who, a.Why)
+	if err != nil {
+		return nil, err
+	}
+	back, err := b.move(n, Manage, "broker", "there is nothing to clean")
+	return []Event{e, back}, err
+}
+
+// inspect has the machine boot the ramdisk and report anew.
+func (b *Broker) inspect(_ Tx, n *Node, a Act) ([]Event, error) {
+	e, err := b.asked(n, Inspect, a.Who, a.Why)
+	if err != nil {
+		return nil, err
+	}
+	waits, err := b.move(n, wait, "broker", "for the machine to boot the ramdisk")
+	if err != nil {
+		return nil, err
+	}
+	n.Deadline = b.now().Add(inspectTimeout)
+	return []Event{e, waits, b.order(n, facts.OrderReboot, "an operator asked for an inspection")}, nil
+}
+
+// deploy has the policies take the node now, or starts a failed install again.
+func (b *Broker) deploy(tx Tx, n *Node, a Act) ([]Event, error) {
+	if n.State == DeployFailed {
+		return b.reinstall(tx, n, a)
+	}
+	if n.State != Available {
+		return nil, illegal(n, Deploy)
+	}
+	events, err := b.ask(tx, n)
+	if err != nil {
+		return nil, err
+	}
+	if n.Policy == "" {
+		return nil, conflict("no policy takes node %s (muster explain %s says why)", n.Title(), n.ID)
+	}
+	return events, nil
+}
+
+// undeploy takes the node from its policy. Its disk stays as it is, and it is protected: what takes it next must say so.
+func (b *Broker) undeploy(_ Tx, n *Node, a Act) ([]Event, error) {
+	e, err := b.asked(n, Delete, a.Who, a.Why)
+	if err != nil {
+		return nil, err
+	}
+	why := "taken from policy " + n.Policy + "; its disk was left as it is"
+	n.Policy, n.Task, n.Repo, n.Hostname, n.Installed, n.Stage, n.Starts = "", "", "", "", "", 0, nil
+	n.Protected, n.WipeOnce, n.Hold, n.HeldBy = true, false, "", ""
+	events, err := b.walk(n, "broker", why, Clean, done)
+	return append(append([]Event{e}, events...), b.order(n, facts.OrderWait, why)), err
+}
+
+// pin leaves the node to one policy, whatever its tags say.
+func (b *Broker) pin(tx Tx, n *Node, a Act) ([]Event, error) {
+	if a.Policy == "" {
+		return nil, invalid("which policy? muster node pin NODE --policy NAME")
+	}
+	if _, err := tx.Object(KindPolicy, a.Policy); err != nil {
+		return nil, invalid("there is no policy %q", a.Policy)
+	}
+	if n.Policy != "" && n.Policy != a.Policy {
+		return nil, conflict("node %s is bound to policy %s: take it back first (muster node undeploy %s)", n.Title(), n.Policy, n.ID)
+	}
+	n.Pin = a.Policy
+	return b.ask(tx, n)
+}
+
+func (b *Broker) unpin(tx Tx, n *Node, _ Act) ([]Event, error) {
+	n.Pin = ""
+	return b.ask(tx, n)
+}
+
+// noted changes what operators know of the node; its tags are asked again.
+func (b *Broker) noted(tx Tx, n *Node, a Act) ([]Event, error) {
+	if err := n.note(a.Meta, a.Remove); err != nil {
+		return nil, err
+	}
+	return b.ask(tx, n)
+}
