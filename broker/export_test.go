@@ -10,3 +10,21 @@ import (
 func (b *Broker) Journal(ctx context.Context, batch ...boot.Sighting) error {
 	return b.journal(ctx, batch)
 }
+
+// Expire looks for waits that are over, as keepDeadlines does.
+func (b *Broker) Expire(ctx context.Context) error { return b.expire(ctx) }
+
+// Walk takes a stored node along edges of the table, as a broker that is stopped in the middle leaves it.
+func (b *Broker) Walk(ctx context.Context, id string, verbs ...Verb) error {
+	return b.update(ctx, func(tx Tx) ([]string, error) {
+		n, err := tx.Node(id)
+		if err != nil {
+			return nil, err
+		}
+		events, err := b.walk(n, "test", "", verbs...)
+		if err != nil {
+			return nil, err
+		}
+		return nil, b.change(tx, n, events...)
+	})
+}

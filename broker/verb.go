@@ -86,16 +86,25 @@ func (b *Broker) deploy(tx Tx, n *Node, a Act) ([]Event, error) {
 }
 
 // undeploy takes the node from its policy. Its disk stays as it is, and it is protected: what takes it next must say so.
+// A node that its policy only keeps is where it was.
 func (b *Broker) undeploy(_ Tx, n *Node, a Act) ([]Event, error) {
-	e, err := b.asked(n, Delete, a.Who, a.Why)
-	if err != nil {
-		return nil, err
-	}
 	why := "taken from policy " + n.Policy + "; its disk was left as it is"
+	kept := n.Policy != "" && (n.State == Manageable || n.State == Available)
+	var events []Event
+	if !kept {
+		e, err := b.asked(n, Delete, a.Who, a.Why)
+		if err != nil {
+			return nil, err
+		}
+		cleaned, err := b.walk(n, "broker", why, Clean, done)
+		if err != nil {
+			return nil, err
+		}
+		events = append([]Event{e}, cleaned...)
+	}
 	n.Policy, n.Task, n.Repo, n.Hostname, n.Installed, n.Stage, n.Starts = "", "", "", "", "", 0, nil
 	n.Protected, n.WipeOnce, n.Hold, n.HeldBy = true, false, "", ""
-	events, err := b.walk(n, "broker", why, Clean, done)
-	return append(append([]Event{e}, events...), b.order(n, facts.OrderWait, why)), err
+	return append(events, b.order(n, facts.OrderWait, why)), nil
 }
 
 // pin leaves the node to one policy, whatever its tags say.
