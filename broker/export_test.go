@@ -10,3 +10,18 @@ import (
 func (b *Broker) Journal(ctx context.Context, batch ...boot.Sighting) error {
 	return b.journal(ctx, batch)
 }
+
+// Learned waits until the broker knows a MAC.
+func (b *Broker) Learned(ctx context.Context, m boot.MAC) bool {
+	for {
+		rung := b.bell.hear("")
+		if b.Known(m) {
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-rung:
+		}
+	}
+}

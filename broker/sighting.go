@@ -109,18 +109,18 @@ func sightingEvent(s boot.Sighting) Event {
 	return e
 }
 
-// keepDeadlines fails the nodes whose stage took too long, at most 5 s late.
+// keepDeadlines fails the nodes whose stage took too long, at most 5 s late; those of while nobody led at once.
 func (b *Broker) keepDeadlines(ctx context.Context) {
 	t := time.NewTicker(5 * time.Second)
 	defer t.Stop()
 	for {
+		if err := b.expire(ctx); err != nil && ctx.Err() == nil {
+			b.cfg.Log.Error("check deadlines", "err", err)
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.C:
-			if err := b.expire(ctx); err != nil && ctx.Err() == nil {
-				b.cfg.Log.Error("check deadlines", "err", err)
-			}
 		}
 	}
 }
