@@ -162,11 +162,14 @@ func (p *postgres) Lead(ctx context.Context, f func(context.Context)) error {
 // beat is how often a broker tries to lead, and how often the one that leads asks whether it still does.
 const beat = time.Second
 
+// leadership takes the lock of those who share these tables, unless another has it.
+const leadership = "pg_try_advisory_lock(hashtextextended('muster leads ' || current_schema(), 0))"
+
 // elected waits until no other broker leads. Waiting in the server would keep its vacuum from all rows that die meanwhile.
 func elected(ctx context.Context, c *pgx.Conn) error {
 	for {
 		var ok bool
-		err := c.QueryRow(ctx, "SELECT pg_try_advisory_lock(hashtextextended('muster leads ' || current_schema(), 0))").Scan(&ok)
+		err := c.QueryRow(ctx, "SELECT "+leadership).Scan(&ok)
 		if ok || err != nil {
 			return err
 		}
