@@ -8,7 +8,7 @@ VERSION  ?= 0.1.0
 # What Debian has and a fresh machine lacks: emulation, firmware, loaders, and the tools that make a disk image.
 PACKAGES = qemu-system-x86 seabios ipxe-qemu ovmf iproute2 ipxe shim-signed grub-efi-amd64-signed grub-pc-bin \
 	grub-common mmdebstrap gdisk e2fsprogs mtools xz-utils dnsmasq-base \
-	fdisk dosfstools xfsprogs btrfs-progs swtpm lldpd pxelinux syslinux-common
+	fdisk dosfstools xfsprogs btrfs-progs swtpm lldpd pxelinux syslinux-common postgresql
 
 export CGO_ENABLED = 0
 
@@ -29,12 +29,15 @@ build:
 # Installs only what is missing; says what it does when it is not root. A mirror may be away for a moment, and a fresh
 # machine's own updates may hold dpkg's lock.
 APT = apt-get -q -o Acquire::Retries=5 -o DPkg::Lock::Timeout=600
+# Where PostgreSQL was never installed, its package is told to start none: tests start their own.
+NOCLUSTER = /etc/postgresql-common/createcluster.conf
 deps:
 	@missing=; for p in $(PACKAGES); do \
 		dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
 	if [ -n "$$missing" ]; then \
 		if [ "$$(id -u)" != 0 ]; then echo "muster: as root: apt-get install --no-install-recommends$$missing" >&2; exit 1; fi; \
 		echo "installing$$missing"; \
+		[ -e $(NOCLUSTER) ] || { mkdir -p $(dir $(NOCLUSTER)) && echo 'create_main_cluster = false' > $(NOCLUSTER); }; \
 		for again in 1 2 3; do $(APT) update >/dev/null && break; sleep 10; done; \
 		DEBIAN_FRONTEND=noninteractive $(APT) install -y --no-install-recommends $$missing >/dev/null; \
 	fi

@@ -61,6 +61,7 @@ type Broker struct {
 	seen   chan boot.Sighting
 	lost   atomic.Int64 // sightings dropped because the queue was full
 	known  knownMACs
+	heard  int64 // Seq of the last event of other brokers that was taken in
 }
 
 var _ boot.Source = (*Broker)(nil)
@@ -97,10 +98,10 @@ func New(ctx context.Context, cfg Config) (*Broker, error) {
 			return err
 		}
 		b.cat.Store(cat)
-		if err := b.settleBusy(tx); err != nil {
-			return err
-		}
-		return tx.Append(&Event{Time: b.now(), Kind: EventStarted, Text: "the broker started", Who: "broker"})
+		started := Event{Time: b.now(), Kind: EventStarted, Text: "the broker started", Who: "broker"}
+		err = tx.Append(&started)
+		b.heard = started.Seq
+		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("start broker: %w", err)
@@ -129,11 +130,12 @@ func (b *Broker) Tell(ctx context.Context, kind, text string) error {
 	return nil
 }
 
-// Run keeps the journal of sightings and the deadlines until ctx ends.
+// Run keeps the journal of sightings and the deadlines until ctx ends, and takes part in what other brokers do.
 func (b *Broker) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { b.keepSightings(ctx) })
-	wg.Go(func() { b.keepDeadlines(ctx) })
+	wg.Go(func() { b.keepFollowing(ctx) })
+	wg.Go(func() { b.keepLeading(ctx) })
 	wg.Wait()
 	return nil
 }
@@ -166,7 +168,9 @@ func (b *Broker) update(ctx context.Context, f func(Tx) (touched []string, err e
 	defer b.catMu.RUnlock()
 	var touched []string
 	err := b.cfg.Store.Update(ctx, func(tx Tx) (err error) {
-		touched, err = f(tx)
+		if err = b.current(tx); err == nil {
+			touched, err = f(tx)
+		}
 		return err
 	})
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 
 // A catalog is what operators applied, compiled: it is made anew after every apply and never changed.
 type catalog struct {
+	revision int64         // of the objects
 	tags     []compiledTag // by name
 	policies []Policy      // in the order they are asked
 	repos    map[string]Repo
@@ -72,6 +73,10 @@ func environment(n *Node) (map[string]any, error) {
 // loadCatalog reads and compiles all objects of a transaction.
 func (b *Broker) loadCatalog(tx Tx) (*catalog, error) {
 	c := &catalog{repos: map[string]Repo{}, tasks: b.tasks}
+	var err error
+	if c.revision, err = tx.Revision(); err != nil {
+		return nil, err
+	}
 	tags, err := all[Tag](tx, KindTag)
 	if err != nil {
 		return nil, err

@@ -21,46 +21,50 @@ var waits = map[State]string{
 var busy = []State{Verifying, Inspecting, Cleaning, Deploying, Deleting}
 
 // settleBusy gives up what nobody works at any more.
-func (b *Broker) settleBusy(tx Tx) error {
-	for _, s := range busy {
-		nodes, err := tx.Nodes(NodeFilter{State: s})
-		if err != nil {
-			return err
-		}
-		for _, n := range nodes {
-			e, err := b.move(n, fail, "broker", fmt.Sprintf("the broker restarted while the node was %s", s))
+func (b *Broker) settleBusy(ctx context.Context) error {
+	return b.update(ctx, func(tx Tx) (touched []string, err error) {
+		for _, s := range busy {
+			nodes, err := tx.Nodes(NodeFilter{State: s})
 			if err != nil {
-				return err
+				return nil, err
 			}
-			if err := b.change(tx, n, e); err != nil {
-				return err
+			for _, n := range nodes {
+				e, err := b.move(n, fail, "broker", fmt.Sprintf("the broker restarted while the node was %s", s))
+				if err != nil {
+					return nil, err
+				}
+				if err := b.change(tx, n, e); err != nil {
+					return nil, err
+				}
+				touched = append(touched, n.ID)
 			}
 		}
-	}
-	return nil
+		return touched, nil
+	})
 }
 
-// keepDeadlines fails the nodes that wait too long, at most 5 s late, and asks the policies again when a window opens.
+// keepDeadlines fails the nodes that wait too long, at most 5 s late, and asks the policies again when a window opens:
+// both at once when this broker begins to lead.
 func (b *Broker) keepDeadlines(ctx context.Context) {
 	t := time.NewTicker(5 * time.Second)
 	defer t.Stop()
-	open := b.openWindows()
+	var open []string
 	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-t.C:
-		}
 		err := b.expire(ctx)
 		now := b.openWindows()
 		if err == nil && slices.ContainsFunc(now, func(p string) bool { return !slices.Contains(open, p) }) {
 			err = b.Reconcile(ctx)
 		}
-		if err != nil && ctx.Err() == nil {
+		if err == nil {
+			open = now
+		} else if ctx.Err() == nil {
 			b.cfg.Log.Error("check deadlines", "err", err)
-			continue
 		}
-		open = now
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
 	}
 }
 

@@ -14,6 +14,9 @@ func (b *Broker) Journal(ctx context.Context, batch ...boot.Sighting) error {
 // Expire looks for waits that are over, as keepDeadlines does.
 func (b *Broker) Expire(ctx context.Context) error { return b.expire(ctx) }
 
+// SettleBusy gives up what an earlier broker had under way, as one that begins to lead does.
+func (b *Broker) SettleBusy(ctx context.Context) error { return b.settleBusy(ctx) }
+
 // Walk takes a stored node along edges of the table, as a broker that is stopped in the middle leaves it.
 func (b *Broker) Walk(ctx context.Context, id string, verbs ...Verb) error {
 	return b.update(ctx, func(tx Tx) ([]string, error) {
@@ -27,4 +30,19 @@ func (b *Broker) Walk(ctx context.Context, id string, verbs ...Verb) error {
 		}
 		return nil, b.change(tx, n, events...)
 	})
+}
+
+// Learned waits until the broker knows a MAC.
+func (b *Broker) Learned(ctx context.Context, m boot.MAC) bool {
+	for {
+		rung := b.bell.hear("")
+		if b.Known(m) {
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-rung:
+		}
+	}
 }

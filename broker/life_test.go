@@ -131,7 +131,9 @@ var lifeWords = map[string]func(*life, []string) error{
 		l.now = l.now.Add(d)
 		return errors.Join(err, l.broker.Expire(l.t.Context()))
 	},
-	"restart": func(l *life, _ []string) error { return l.start() },
+	"restart": func(l *life, _ []string) error {
+		return errors.Join(l.start(), l.broker.SettleBusy(l.t.Context()))
+	},
 	"stopped": func(l *life, w []string) error { // stopped VERB,VERB: as an older broker, stopped in the middle, left it
 		var verbs []broker.Verb
 		for _, v := range strings.Split(w[0], ",") {

@@ -2,15 +2,25 @@ package broker
 
 import "context"
 
-// Store keeps nodes, objects and the journal. What Update has returned without an error survives a power cut. Updates
-// are serializable: each sees all that were before it and nothing of one under way. Implementations are tested by
-// broker/store/storetest.
+// Store keeps nodes, objects and the journal, of one broker or of several. What Update has returned without an error
+// survives a power cut. Updates are serial: each sees all that were before it and nothing of one under way, and the Seq
+// of events rises in the order of commits. A store that is away or full gives ErrBusy, and heals without a restart.
+// Implementations are tested by broker/store/storetest.
 type Store interface {
 	// View runs f on a consistent snapshot. f must not keep its Tx.
 	View(ctx context.Context, f func(Tx) error) error
 	// Update runs f and commits all that it did, or nothing when it returns an error. f may be run again, so it has
-	// no effects outside the Tx.
+	// no effects outside the Tx; no other f of this Store runs meanwhile. With ErrBusy it may be unknown whether the
+	// commit came through.
 	Update(ctx context.Context, f func(Tx) error) error
+	// Follow gives f what other brokers on the store append to the journal after an event, in order and soon after the
+	// commit; it may give what this broker appended too. It returns nil when ctx ends, else what went wrong, f's error
+	// included: the caller asks again from the last event that f took.
+	Follow(ctx context.Context, after int64, f func([]Event) error) error
+	// Lead waits until this broker is the one of all on the store that does what one does for all, runs f, and returns
+	// when f does. f's context ends with ctx, or when leading may have been lost: another broker may lead some seconds
+	// before this one knows, so what f writes is decided anew in each Update.
+	Lead(ctx context.Context, f func(context.Context)) error
 	Close() error
 }
 
@@ -29,6 +39,7 @@ type Tx interface {
 	Objects(kind string) ([]Object, error)    // by name
 	PutObject(Object) error
 	DeleteObject(kind, name string) error // ErrNotFound
+	Revision() (int64, error)             // of all objects: another one after each change of any
 
 	Append(*Event) error // gives it its Seq, greater than all before
 	Events(EventFilter) ([]Event, error)

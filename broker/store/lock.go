@@ -8,9 +8,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lockDir keeps a second broker out of the directory for as long as the file is open; the kernel lets go of the lock
+// Lock keeps a second broker out of the directory for as long as the file is open; the kernel lets go of the lock
 // when the process ends, however it ends.
-func lockDir(dir string) (*os.File, error) {
+func Lock(dir string) (*os.File, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("lock data directory: %w", err)
+	}
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock data directory: %w", err)

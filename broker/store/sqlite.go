@@ -1,8 +1,3 @@
-// Package store keeps a broker's nodes, objects and journal in SQLite. It is a package of its own so that the broker
-// knows only what it asks of a store, and another engine can stand beside this one; storetest is what both must pass.
-//
-// One goroutine writes. It takes all updates that wait, runs each in a savepoint of one transaction, and commits
-// them with one fsync (WAL, synchronous=FULL), so that many callers share the cost of durability.
 package store
 
 import (
@@ -13,256 +8,87 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"sync"
 
-	_ "modernc.org/sqlite" // the database/sql driver "sqlite"
+	"modernc.org/sqlite" // and the database/sql driver "sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 
 	"muster/broker"
 )
 
-// SQLite is a broker.Store in one file.
-type SQLite struct {
-	read  *sql.DB
-	write *sql.DB
-	queue chan *update
-	quit  chan struct{}
-	wg    sync.WaitGroup
-	lock  *os.File
-}
+// sqliteEngine is one file that one broker has open.
+type sqliteEngine struct{ file *os.File }
 
-var _ broker.Store = (*SQLite)(nil)
-
-type update struct {
-	ctx  context.Context
-	f    func(broker.Tx) error
-	done chan error
-}
-
-// schemaVersion is the version of the tables; a newer file is refused.
-const schemaVersion = 2
-
-const schema = `
-CREATE TABLE IF NOT EXISTS nodes (
-	id TEXT PRIMARY KEY, num INTEGER NOT NULL, state TEXT NOT NULL, policy TEXT NOT NULL, doc BLOB NOT NULL
-) STRICT;
-CREATE INDEX IF NOT EXISTS nodes_state ON nodes(state);
-CREATE INDEX IF NOT EXISTS nodes_policy ON nodes(policy) WHERE policy != '';
-CREATE TABLE IF NOT EXISTS keys (
-	kind TEXT NOT NULL, value TEXT NOT NULL, node TEXT NOT NULL, PRIMARY KEY (kind, value)
-) STRICT, WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS keys_node ON keys(node);
-CREATE TABLE IF NOT EXISTS shared_keys (
-	kind TEXT NOT NULL, value TEXT NOT NULL, node TEXT NOT NULL, PRIMARY KEY (kind, value, node)
-) STRICT, WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS shared_keys_node ON shared_keys(node);
-CREATE TABLE IF NOT EXISTS objects (
-	kind TEXT NOT NULL, name TEXT NOT NULL, doc BLOB NOT NULL, PRIMARY KEY (kind, name)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS events (
-	seq INTEGER PRIMARY KEY AUTOINCREMENT, node TEXT NOT NULL, doc BLOB NOT NULL
-) STRICT;
-CREATE INDEX IF NOT EXISTS events_node ON events(node, seq);
-CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-`
-
-// fillShared finds the serials of nodes that were written before version 2.
-const fillShared = `INSERT OR IGNORE INTO shared_keys
-	SELECT 'serial', json_extract(CAST(doc AS TEXT), '$.keys.serial'), id FROM nodes
-	WHERE coalesce(json_extract(CAST(doc AS TEXT), '$.keys.serial'), '') != ''`
-
-// Open opens or makes the database DIR/muster.db. A directory that another broker has open is refused.
-func Open(dir string) (*SQLite, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("open store: %w", err)
-	}
-	lock, err := lockDir(dir)
+// Open opens or makes the SQLite database DIR/muster.db. A directory that another broker has open is refused.
+func Open(dir string) (*Store, error) {
+	file, err := Lock(dir)
 	if err != nil {
 		return nil, err
 	}
-	s := &SQLite{queue: make(chan *update, 1024), quit: make(chan struct{}), lock: lock}
 	path := filepath.Join(dir, "muster.db")
-	if s.write, err = open(path, 1, "immediate"); err == nil {
-		if err = migrate(s.write); err == nil {
-			s.read, err = open(path, 4, "deferred")
-		}
+	write, read, err := openSQLite(path)
+	if err == nil {
+		err = os.Chmod(path, 0o600)
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open store %s: %w", path, err), s.closeFiles())
+		return nil, errors.Join(fmt.Errorf("open store %s: %w", path, err), write.Close(), read.Close(), file.Close())
 	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		return nil, errors.Join(fmt.Errorf("open store: %w", err), s.closeFiles())
-	}
-	s.wg.Go(s.writer)
-	return s, nil
+	return start(sqliteEngine{file}, read, write), nil
 }
 
-func open(path string, conns int, begin string) (*sql.DB, error) {
+func openSQLite(path string) (write, read *sql.DB, err error) {
+	write, read = sqlitePool(path, 1, "immediate"), sqlitePool(path, 4, "deferred")
+	return write, read, inTransaction(context.Background(), write, sqliteSchema.migrate)
+}
+
+func sqlitePool(path string, conns int, begin string) *sql.DB {
 	q := url.Values{"_txlock": {begin}, "_pragma": {"journal_mode(WAL)", "synchronous(FULL)", "busy_timeout(10000)", "foreign_keys(1)"}}
 	db, err := sql.Open("sqlite", "file:"+(&url.URL{Path: path}).EscapedPath()+"?"+q.Encode())
 	if err != nil {
-		return nil, err
+		panic(err) // only a driver that is not there, and it is imported above
 	}
 	db.SetMaxOpenConns(conns)
-	return db, db.Ping()
+	db.SetMaxIdleConns(conns)
+	return db
 }
 
-func migrate(db *sql.DB) error {
-	var version int
-	if err := db.QueryRow("PRAGMA user_version").Scan(&version); err != nil {
-		return err
-	}
-	if version > schemaVersion {
-		return fmt.Errorf("the file has schema version %d, this muster knows up to %d: use a newer muster", version, schemaVersion)
-	}
-	tx, err := db.Begin()
-	if err != nil {
-		return err
-	}
-	defer tx.Rollback()
-	if _, err := tx.Exec(schema); err != nil {
-		return err
-	}
-	if version == 1 {
-		if _, err := tx.Exec(fillShared); err != nil {
-			return err
-		}
-	}
-	if _, err := tx.Exec(fmt.Sprintf("PRAGMA user_version = %d", schemaVersion)); err != nil {
-		return err
-	}
-	return tx.Commit()
+// limit lets statements end: they are short, and one that is cut off ends the batch of all others.
+func (sqliteEngine) limit(context.Context) (context.Context, context.CancelFunc) {
+	return context.Background(), func() {}
 }
 
-// Close ends the writer after the updates that wait, and closes the files.
-func (s *SQLite) Close() error {
-	close(s.quit)
-	s.wg.Wait()
-	return s.closeFiles()
+func (sqliteEngine) most() int { return 256 }
+
+// snapshot needs no word: a transaction of SQLite is one.
+func (sqliteEngine) snapshot() sql.IsolationLevel { return sql.LevelDefault }
+
+func (sqliteEngine) lock(ctx context.Context, t *sql.Tx) (revision int64, err error) {
+	err = t.QueryRowContext(ctx, "SELECT value FROM counters WHERE name = 'objects'").Scan(&revision)
+	return revision, err
 }
 
-func (s *SQLite) closeFiles() error {
-	var errs []error
-	for _, db := range []*sql.DB{s.read, s.write} {
-		if db != nil {
-			errs = append(errs, db.Close())
-		}
-	}
-	return errors.Join(append(errs, s.lock.Close())...)
+func (sqliteEngine) commit(_ context.Context, t *sql.Tx, _ span) error { return t.Commit() }
+
+// sqliteBusy are the result codes of a disk or a lock that may be better later (sqlite.org/rescode.html).
+var sqliteBusy = map[int]bool{sqlite3.SQLITE_FULL: true, sqlite3.SQLITE_IOERR: true, sqlite3.SQLITE_BUSY: true, sqlite3.SQLITE_LOCKED: true,
+	sqlite3.SQLITE_READONLY: true, sqlite3.SQLITE_CANTOPEN: true, sqlite3.SQLITE_NOMEM: true}
+
+func (sqliteEngine) busy(err error) bool {
+	var e *sqlite.Error
+	return errors.As(err, &e) && sqliteBusy[e.Code()&0xff]
 }
 
-// View implements broker.Store.
-func (s *SQLite) View(ctx context.Context, f func(broker.Tx) error) error {
-	t, err := s.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
-	if err != nil {
-		return fmt.Errorf("begin reading: %w", err)
-	}
-	defer t.Rollback()
-	return f(&tx{t})
+func (sqliteEngine) again(error) bool { return false }
+
+// follow has nobody to tell of: the file has one broker.
+func (sqliteEngine) follow(ctx context.Context, _ *Store, _ int64, _ func([]broker.Event) error) error {
+	<-ctx.Done()
+	return nil
 }
 
-// Update implements broker.Store.
-func (s *SQLite) Update(ctx context.Context, f func(broker.Tx) error) error {
-	u := &update{ctx: ctx, f: f, done: make(chan error, 1)}
-	select {
-	case s.queue <- u:
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-s.quit:
-		return errors.New("the store is closed")
-	}
-	select {
-	case err := <-u.done:
-		return err
-	case <-s.quit:
-		// The writer answers all it took before it ends.
-		s.wg.Wait()
-		select {
-		case err := <-u.done:
-			return err
-		default:
-			return errors.New("the store is closed")
-		}
-	}
+// Lead leads at once: the file has one broker.
+func (sqliteEngine) Lead(ctx context.Context, f func(context.Context)) error {
+	f(ctx)
+	return nil
 }
 
-// batchSize is the most updates in one commit.
-const batchSize = 256
-
-func (s *SQLite) writer() {
-	for {
-		select {
-		case u := <-s.queue:
-			s.commit(append([]*update{u}, s.waiting()...))
-		case <-s.quit:
-			if rest := s.waiting(); len(rest) > 0 {
-				s.commit(rest)
-				continue
-			}
-			return
-		}
-	}
-}
-
-func (s *SQLite) waiting() []*update {
-	var more []*update
-	for len(more) < batchSize-1 {
-		select {
-		case u := <-s.queue:
-			more = append(more, u)
-		default:
-			return more
-		}
-	}
-	return more
-}
-
-// commit runs the updates in one transaction. Nobody hears of success before the commit is on disk.
-func (s *SQLite) commit(batch []*update) {
-	results := make([]error, len(batch))
-	err := s.inTransaction(func(t *sql.Tx) error {
-		for i, u := range batch {
-			if results[i] = u.ctx.Err(); results[i] != nil {
-				continue
-			}
-			failed, fatal := savepoint(t, u.f)
-			if fatal != nil {
-				return fatal
-			}
-			results[i] = failed
-		}
-		return nil
-	})
-	for i, u := range batch {
-		if err != nil {
-			u.done <- fmt.Errorf("write to the store: %w", errors.Join(broker.ErrBusy, err))
-			continue
-		}
-		u.done <- results[i]
-	}
-}
-
-func (s *SQLite) inTransaction(f func(*sql.Tx) error) error {
-	t, err := s.write.Begin()
-	if err != nil {
-		return err
-	}
-	defer t.Rollback()
-	if err := f(t); err != nil {
-		return err
-	}
-	return t.Commit()
-}
-
-// savepoint runs one update so that its failure undoes only its own changes.
-func savepoint(t *sql.Tx, f func(broker.Tx) error) (failed, fatal error) {
-	if _, err := t.Exec("SAVEPOINT one"); err != nil {
-		return nil, err
-	}
-	if failed = f(&tx{t}); failed != nil {
-		if _, err := t.Exec("ROLLBACK TO one"); err != nil {
-			return failed, err
-		}
-	}
-	_, fatal = t.Exec("RELEASE one")
-	return failed, fatal
-}
+func (e sqliteEngine) close() error { return e.file.Close() }

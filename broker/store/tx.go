@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"database/sql"
 	"encoding/json"
 	"errors"
@@ -9,10 +10,27 @@ import (
 	"muster/broker"
 )
 
-// tx is a broker.Tx in one SQL transaction.
-type tx struct{ t *sql.Tx }
+// tx is a broker.Tx in one SQL transaction. Its statements are of the SQL that both engines speak.
+type tx struct {
+	ctx      context.Context
+	t        *sql.Tx
+	revision int64 // of the objects, in an update
+	appended span
+}
 
 var _ broker.Tx = (*tx)(nil)
+
+func (x *tx) exec(query string, args ...any) (sql.Result, error) {
+	return x.t.ExecContext(x.ctx, query, args...)
+}
+
+func (x *tx) query(query string, args ...any) (*sql.Rows, error) {
+	return x.t.QueryContext(x.ctx, query, args...)
+}
+
+func (x *tx) row(query string, args ...any) *sql.Row {
+	return x.t.QueryRowContext(x.ctx, query, args...)
+}
 
 func missing(what string, err error) error {
 	if errors.Is(err, sql.ErrNoRows) {
@@ -34,25 +52,39 @@ func scanNode(row interface{ Scan(...any) error }, what string) (*broker.Node, e
 }
 
 func (x *tx) Node(id string) (*broker.Node, error) {
-	return scanNode(x.t.QueryRow("SELECT doc FROM nodes WHERE id = ?", id), "node "+id)
+	return scanNode(x.row("SELECT doc FROM nodes WHERE id = $1", id), "node "+id)
 }
 
 func (x *tx) NodeByKey(kind broker.KeyKind, v string) (*broker.Node, error) {
-	return scanNode(x.t.QueryRow("SELECT doc FROM nodes JOIN keys ON node = id WHERE kind = ? AND value = ?", string(kind), v), "node by "+string(kind))
+	return scanNode(x.row("SELECT doc FROM nodes JOIN keys ON node = id WHERE kind = $1 AND value = $2", string(kind), v), "node by "+string(kind))
 }
 
-const filtered = " FROM nodes WHERE (?1 = '' OR state = ?1) AND (?2 = '' OR policy = ?2)"
+// filtered says only what is asked for, so that indexes are used. That of policies leaves out nodes without one, which
+// the planner must be told.
+func filtered(f broker.NodeFilter) (where string, args []any) {
+	where = " FROM nodes WHERE true"
+	if f.State != "" {
+		args = append(args, string(f.State))
+		where += fmt.Sprintf(" AND state = $%d", len(args))
+	}
+	if f.Policy != "" {
+		args = append(args, f.Policy)
+		where += fmt.Sprintf(" AND policy = $%d AND policy != ''", len(args))
+	}
+	return where, args
+}
 
 func (x *tx) Nodes(f broker.NodeFilter) ([]*broker.Node, error) {
-	return x.nodes("SELECT doc"+filtered+" ORDER BY num", string(f.State), f.Policy)
+	where, args := filtered(f)
+	return x.nodes("SELECT doc"+where+" ORDER BY num", args...)
 }
 
 func (x *tx) NodesSharing(kind broker.KeyKind, v string) ([]*broker.Node, error) {
-	return x.nodes("SELECT doc FROM shared_keys JOIN nodes ON node = id WHERE kind = ? AND value = ? ORDER BY num", string(kind), v)
+	return x.nodes("SELECT doc FROM shared_keys JOIN nodes ON node = id WHERE kind = $1 AND value = $2 ORDER BY num", string(kind), v)
 }
 
 func (x *tx) nodes(query string, args ...any) ([]*broker.Node, error) {
-	rows, err := x.t.Query(query, args...)
+	rows, err := x.query(query, args...)
 	if err != nil {
 		return nil, fmt.Errorf("list nodes: %w", err)
 	}
@@ -85,7 +117,8 @@ func (x *tx) NodeIDs() (ids []string, err error) {
 }
 
 func (x *tx) Count(f broker.NodeFilter) (n int, err error) {
-	if err = x.t.QueryRow("SELECT count(*)"+filtered, string(f.State), f.Policy).Scan(&n); err != nil {
+	where, args := filtered(f)
+	if err = x.row("SELECT count(*)"+where, args...).Scan(&n); err != nil {
 		return 0, fmt.Errorf("count nodes: %w", err)
 	}
 	return n, nil
@@ -96,46 +129,117 @@ func (x *tx) PutNode(n *broker.Node) error {
 	if err != nil {
 		return fmt.Errorf("write node %s: %w", n.ID, err)
 	}
-	_, err = x.t.Exec(`INSERT INTO nodes(id, num, state, policy, doc) VALUES (?, (SELECT coalesce(max(num), 0) + 1 FROM nodes), ?, ?, ?)
-		ON CONFLICT(id) DO UPDATE SET state = excluded.state, policy = excluded.policy, doc = excluded.doc`,
-		n.ID, string(n.State), n.Policy, doc)
+	r, err := x.exec("UPDATE nodes SET state = $2, policy = $3, doc = $4 WHERE id = $1", n.ID, string(n.State), n.Policy, doc)
 	if err != nil {
 		return fmt.Errorf("write node %s: %w", n.ID, err)
 	}
-	return x.putKeys(n)
-}
-
-func (x *tx) putKeys(n *broker.Node) error {
-	if err := x.dropKeys(n.ID); err != nil {
-		return fmt.Errorf("write keys of node %s: %w", n.ID, err)
-	}
-	for kind, values := range n.Shared() {
-		for _, v := range values {
-			if _, err := x.t.Exec("INSERT INTO shared_keys(kind, value, node) VALUES (?, ?, ?)", string(kind), v, n.ID); err != nil {
-				return fmt.Errorf("write keys of node %s: %w", n.ID, err)
-			}
+	if old, err := r.RowsAffected(); err != nil || old == 0 {
+		_, again := x.exec("INSERT INTO nodes(id, num, state, policy, doc) VALUES ($1, (SELECT coalesce(max(num), 0) + 1 FROM nodes), $2, $3, $4)",
+			n.ID, string(n.State), n.Policy, doc)
+		if err := errors.Join(err, again); err != nil {
+			return fmt.Errorf("write node %s: %w", n.ID, err)
 		}
 	}
-	for kind, values := range n.Indexed() {
+	if err := x.putKeys(n); err != nil {
+		return fmt.Errorf("write keys of node %s: %w", n.ID, err)
+	}
+	return nil
+}
+
+// A key is one value that a node is found by.
+type key struct {
+	kind  broker.KeyKind
+	value string
+}
+
+func keysOf(of map[broker.KeyKind][]string) map[key]bool {
+	all := map[key]bool{}
+	for kind, values := range of {
 		for _, v := range values {
-			var owner string
-			err := x.t.QueryRow("INSERT INTO keys(kind, value, node) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET node = node RETURNING node",
-				string(kind), v, n.ID).Scan(&owner)
-			if err != nil {
-				return fmt.Errorf("write keys of node %s: %w", n.ID, err)
-			}
-			if owner != n.ID {
-				return fmt.Errorf("%s %s of node %s belongs to node %s: %w", kind, v, n.ID, owner, broker.ErrConflict)
-			}
+			all[key{kind, v}] = true
+		}
+	}
+	return all
+}
+
+// putKeys writes the keys that changed: most check-ins change none.
+func (x *tx) putKeys(n *broker.Node) error {
+	own, shared := keysOf(n.Indexed()), keysOf(n.Shared())
+	had, err := x.keys(n.ID)
+	if err != nil {
+		return err
+	}
+	for k := range had {
+		if own[k] || shared[k] {
+			continue
+		}
+		if err := x.dropKey(k, n.ID); err != nil {
+			return err
+		}
+	}
+	for k := range shared {
+		if had[k] {
+			continue
+		}
+		if _, err := x.exec("INSERT INTO shared_keys(kind, value, node) VALUES ($1, $2, $3)", string(k.kind), k.value, n.ID); err != nil {
+			return err
+		}
+	}
+	for k := range own {
+		if had[k] {
+			continue
+		}
+		if err := x.own(k, n.ID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// own makes a key the node's, unless it is another's.
+func (x *tx) own(k key, id string) error {
+	var owner string
+	err := x.row("INSERT INTO keys(kind, value, node) VALUES ($1, $2, $3) ON CONFLICT (kind, value) DO UPDATE SET node = keys.node RETURNING node",
+		string(k.kind), k.value, id).Scan(&owner)
+	if err != nil {
+		return err
+	}
+	if owner != id {
+		return fmt.Errorf("%s %s belongs to node %s: %w", k.kind, k.value, owner, broker.ErrConflict)
+	}
+	return nil
+}
+
+func (x *tx) keys(id string) (map[key]bool, error) {
+	rows, err := x.query("SELECT kind, value FROM keys WHERE node = $1 UNION ALL SELECT kind, value FROM shared_keys WHERE node = $1", id)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	all := map[key]bool{}
+	for rows.Next() {
+		var k key
+		if err := rows.Scan(&k.kind, &k.value); err != nil {
+			return nil, err
+		}
+		all[k] = true
+	}
+	return all, rows.Err()
+}
+
+func (x *tx) dropKey(k key, id string) error {
+	for _, table := range []string{"keys", "shared_keys"} {
+		if _, err := x.exec("DELETE FROM "+table+" WHERE kind = $1 AND value = $2 AND node = $3", string(k.kind), k.value, id); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
 func (x *tx) dropKeys(id string) error {
-	_, err := x.t.Exec("DELETE FROM keys WHERE node = ?", id)
+	_, err := x.exec("DELETE FROM keys WHERE node = $1", id)
 	if err == nil {
-		_, err = x.t.Exec("DELETE FROM shared_keys WHERE node = ?", id)
+		_, err = x.exec("DELETE FROM shared_keys WHERE node = $1", id)
 	}
 	return err
 }
@@ -144,11 +248,11 @@ func (x *tx) DeleteNode(id string) error {
 	if err := x.dropKeys(id); err != nil {
 		return fmt.Errorf("delete node %s: %w", id, err)
 	}
-	return x.deleteOne("node "+id, "DELETE FROM nodes WHERE id = ?", id)
+	return x.deleteOne("node "+id, "DELETE FROM nodes WHERE id = $1", id)
 }
 
 func (x *tx) deleteOne(what, query string, args ...any) error {
-	r, err := x.t.Exec(query, args...)
+	r, err := x.exec(query, args...)
 	if err != nil {
 		return fmt.Errorf("delete %s: %w", what, err)
 	}
@@ -160,14 +264,14 @@ func (x *tx) deleteOne(what, query string, args ...any) error {
 
 func (x *tx) Object(kind, name string) (broker.Object, error) {
 	o := broker.Object{Kind: kind, Name: name}
-	if err := x.t.QueryRow("SELECT doc FROM objects WHERE kind = ? AND name = ?", kind, name).Scan(&o.Doc); err != nil {
+	if err := x.row("SELECT doc FROM objects WHERE kind = $1 AND name = $2", kind, name).Scan(&o.Doc); err != nil {
 		return o, missing(kind+" "+name, err)
 	}
 	return o, nil
 }
 
 func (x *tx) Objects(kind string) ([]broker.Object, error) {
-	rows, err := x.t.Query("SELECT name, doc FROM objects WHERE kind = ? ORDER BY name", kind)
+	rows, err := x.query("SELECT name, doc FROM objects WHERE kind = $1 ORDER BY name", kind)
 	if err != nil {
 		return nil, fmt.Errorf("list %s: %w", kind, err)
 	}
@@ -184,15 +288,34 @@ func (x *tx) Objects(kind string) ([]broker.Object, error) {
 }
 
 func (x *tx) PutObject(o broker.Object) error {
-	_, err := x.t.Exec("INSERT INTO objects(kind, name, doc) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET doc = excluded.doc", o.Kind, o.Name, o.Doc)
+	_, err := x.exec("INSERT INTO objects(kind, name, doc) VALUES ($1, $2, $3) ON CONFLICT (kind, name) DO UPDATE SET doc = excluded.doc",
+		o.Kind, o.Name, o.Doc)
+	if err == nil {
+		x.revision, err = x.Counter(objects)
+	}
 	if err != nil {
 		return fmt.Errorf("write %s %s: %w", o.Kind, o.Name, err)
 	}
 	return nil
 }
 
-func (x *tx) DeleteObject(kind, name string) error {
-	return x.deleteOne(kind+" "+name, "DELETE FROM objects WHERE kind = ? AND name = ?", kind, name)
+func (x *tx) DeleteObject(kind, name string) (err error) {
+	if err = x.deleteOne(kind+" "+name, "DELETE FROM objects WHERE kind = $1 AND name = $2", kind, name); err == nil {
+		x.revision, err = x.Counter(objects)
+	}
+	return err
+}
+
+// objects is the counter of what changed in them. Its row is the one that writers lock.
+const objects = "objects"
+
+func (x *tx) Revision() (int64, error) {
+	if x.revision < 0 {
+		if err := x.row("SELECT value FROM counters WHERE name = $1", objects).Scan(&x.revision); err != nil {
+			return 0, fmt.Errorf("read the revision of the objects: %w", err)
+		}
+	}
+	return x.revision, nil
 }
 
 func (x *tx) Append(e *broker.Event) error {
@@ -200,9 +323,10 @@ func (x *tx) Append(e *broker.Event) error {
 	if err != nil {
 		return fmt.Errorf("write event: %w", err)
 	}
-	if err := x.t.QueryRow("INSERT INTO events(node, doc) VALUES (?, ?) RETURNING seq", e.Node, doc).Scan(&e.Seq); err != nil {
+	if err := x.row("INSERT INTO events(node, kind, at, doc) VALUES ($1, $2, $3, $4) RETURNING seq", e.Node, e.Kind, e.Time.UnixMilli(), doc).Scan(&e.Seq); err != nil {
 		return fmt.Errorf("write event: %w", err)
 	}
+	x.appended.add(e.Seq)
 	return nil
 }
 
@@ -210,11 +334,11 @@ func (x *tx) Events(f broker.EventFilter) ([]broker.Event, error) {
 	if f.Limit <= 0 {
 		f.Limit = 1000
 	}
-	query, args := "SELECT seq, doc FROM events WHERE seq > ? ORDER BY seq LIMIT ?", []any{f.After, f.Limit}
+	query, args := "SELECT seq, doc FROM events WHERE seq > $1 ORDER BY seq LIMIT $2", []any{f.After, f.Limit}
 	if f.Node != "" {
-		query, args = "SELECT seq, doc FROM events WHERE node = ? AND seq > ? ORDER BY seq LIMIT ?", []any{f.Node, f.After, f.Limit}
+		query, args = "SELECT seq, doc FROM events WHERE node = $1 AND seq > $2 ORDER BY seq LIMIT $3", []any{f.Node, f.After, f.Limit}
 	}
-	rows, err := x.t.Query(query, args...)
+	rows, err := x.query(query, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read events: %w", err)
 	}
@@ -237,7 +361,7 @@ func (x *tx) Events(f broker.EventFilter) ([]broker.Event, error) {
 }
 
 func (x *tx) Counter(name string) (n int64, err error) {
-	err = x.t.QueryRow("INSERT INTO counters(name, value) VALUES (?, 1) ON CONFLICT DO UPDATE SET value = value + 1 RETURNING value", name).Scan(&n)
+	err = x.row("INSERT INTO counters(name, value) VALUES ($1, 1) ON CONFLICT (name) DO UPDATE SET value = counters.value + 1 RETURNING value", name).Scan(&n)
 	if err != nil {
 		return 0, fmt.Errorf("count %s: %w", name, err)
 	}

@@ -44,6 +44,7 @@ github.com/insomniacslk/dhcp     boot/dhcp agent tools/storm
 github.com/u-root/mkuimage       initramfs
 github.com/u-root/gobusybox      initramfs
 modernc.org/sqlite               broker/store
+github.com/jackc/pgx             broker/store
 github.com/expr-lang/expr        broker/rule
 github.com/spf13/cobra           tools/muster
 `

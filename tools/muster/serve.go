@@ -33,6 +33,7 @@ import (
 // serveConfig is the server's configuration: each field is a flag and a line of the configuration file.
 type serveConfig struct {
 	Data         string `yaml:"data"`
+	Store        string `yaml:"store"`
 	Interface    string `yaml:"interface"`
 	DHCP         string `yaml:"dhcp"`
 	Pool         string `yaml:"pool"`
@@ -91,6 +92,7 @@ func serveFlags(c *cobra.Command, cfg *serveConfig, file *string) {
 	f := c.Flags()
 	f.StringVar(file, "config", "", "configuration file (YAML): the names of these flags with _ for -")
 	f.StringVar(&cfg.Data, "data", "/var/lib/muster", "directory of the database, keys and images")
+	f.StringVar(&cfg.Store, "store", "", "PostgreSQL URL of a store for several brokers (default: SQLite in --data); a password belongs into --config or ~/.pgpass")
 	f.StringVar(&cfg.Interface, "interface", "", "network interface of the machines to boot")
 	f.StringVar(&cfg.DHCP, "dhcp", "off", "off, proxy, same-host or server")
 	f.StringVar(&cfg.Pool, "pool", "", "addresses to lease, FIRST-LAST (dhcp server)")
@@ -184,7 +186,8 @@ type server struct {
 	agentURL string
 	newToken string
 
-	store    *store.SQLite
+	store    *store.Store
+	lock     *os.File // of the data directory, where the store has none
 	images   *repo.Images
 	ramdisks *repo.Files
 	broker   *broker.Broker
@@ -245,17 +248,6 @@ func interfaceAddr(name string) (netip.Addr, error) {
 		}
 	}
 	return netip.Addr{}, fmt.Errorf("interface %q has no IPv4 address: give it one first", name)
-}
-
-func (s *server) openStore(context.Context) (err error) {
-	if s.store, err = store.Open(s.cfg.Data); err != nil {
-		return err
-	}
-	if s.images, err = repo.Open(filepath.Join(s.cfg.Data, "images")); err != nil {
-		return err
-	}
-	s.ramdisks, err = repo.OpenFiles(filepath.Join(s.cfg.Data, "ramdisks"), nil)
-	return err
 }
 
 func (s *server) openBroker(ctx context.Context) error {
@@ -510,6 +502,9 @@ func (s *server) close() error {
 	}
 	if s.store != nil {
 		errs = append(errs, s.store.Close())
+	}
+	if s.lock != nil {
+		errs = append(errs, s.lock.Close())
 	}
 	return errors.Join(errs...)
 }

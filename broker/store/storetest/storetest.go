@@ -16,8 +16,8 @@ import (
 	"muster/broker"
 )
 
-// Run runs the contract. open gives a store on the data of dir; a second call gives the same data again.
-func Run(t *testing.T, open func(t *testing.T, dir string) broker.Store) {
+// Run runs the contract. fresh makes an empty place for data, and gives what opens a store there, again and again.
+func Run(t *testing.T, fresh func(t *testing.T) (open func() broker.Store)) {
 	for _, tt := range []struct {
 		name string
 		f    func(t *testing.T, s broker.Store)
@@ -31,15 +31,20 @@ func Run(t *testing.T, open func(t *testing.T, dir string) broker.Store) {
 		{"nodes are listed oldest first and filtered", listed},
 		{"events keep their order and are read from any point", journal},
 		{"concurrent updates lose nothing", concurrent},
+		{"of concurrent updates none sees one under way", serial},
+		{"an update that fails takes nothing of its neighbours with it", neighbours},
+		{"the objects have another revision after each change", revisions},
+		{"a view sees one state throughout", snapshot},
+		{"any bytes of a document come back", anyBytes},
 		{"a cancelled caller changes nothing", cancelled},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			s := open(t, t.TempDir())
+			s := fresh(t)()
 			defer s.Close()
 			tt.f(t, s)
 		})
 	}
-	t.Run("what was acknowledged is there after a restart", func(t *testing.T) { restarted(t, open) })
+	t.Run("what was acknowledged is there after a restart", func(t *testing.T) { restarted(t, fresh(t)) })
 }
 
 func node(i int) *broker.Node {
@@ -259,6 +264,135 @@ func concurrent(t *testing.T, s broker.Store) {
 	})
 }
 
+// serial lets each update decide by what it counted: were two at work at once, more than ten would find room.
+func serial(t *testing.T, s broker.Store) {
+	var wg sync.WaitGroup
+	for i := range 100 {
+		wg.Go(func() {
+			err := s.Update(context.Background(), func(tx broker.Tx) error {
+				n := node(i)
+				if bound, err := tx.Count(broker.NodeFilter{Policy: "web"}); err != nil {
+					return err
+				} else if bound < 10 {
+					n.Policy = "web"
+				}
+				return tx.PutNode(n)
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	view(t, s, func(tx broker.Tx) error {
+		bound, err := tx.Count(broker.NodeFilter{Policy: "web"})
+		if bound != 10 {
+			t.Errorf("%d nodes are bound; want 10", bound)
+		}
+		return err
+	})
+}
+
+func neighbours(t *testing.T, s broker.Store) {
+	no := errors.New("no")
+	var wg sync.WaitGroup
+	for i := range 60 {
+		wg.Go(func() {
+			err := s.Update(context.Background(), func(tx broker.Tx) error {
+				if err := tx.PutNode(node(i)); err != nil || i%3 != 0 {
+					return err
+				}
+				return errors.Join(no, tx.PutObject(broker.Object{Kind: "Tag", Name: "left", Doc: []byte("{}")}))
+			})
+			if errors.Is(err, no) != (i%3 == 0) || i%3 != 0 && err != nil {
+				t.Errorf("update %d: %v", i, err)
+			}
+		})
+	}
+	wg.Wait()
+	view(t, s, func(tx broker.Tx) error {
+		count, err := tx.Count(broker.NodeFilter{})
+		left, err2 := tx.Objects("Tag")
+		revision, err3 := tx.Revision()
+		if count != 40 || len(left) != 0 || revision != 0 {
+			t.Errorf("%d nodes, %d objects, revision %d; want 40, none, 0", count, len(left), revision)
+		}
+		return errors.Join(err, err2, err3)
+	})
+}
+
+func revisions(t *testing.T, s broker.Store) {
+	seen := map[int64]string{}
+	look := func(after string) {
+		t.Helper()
+		update(t, s, func(tx broker.Tx) error {
+			inside, err := tx.Revision()
+			return errors.Join(err, s.View(context.Background(), func(tx broker.Tx) error {
+				outside, err := tx.Revision()
+				if before, again := seen[inside]; again || inside != outside {
+					t.Errorf("after %s revision %d, in a view %d; %d was seen after %s", after, inside, outside, inside, before)
+				}
+				seen[inside] = after
+				return err
+			}))
+		})
+	}
+	put := func(doc string) {
+		update(t, s, func(tx broker.Tx) error {
+			return tx.PutObject(broker.Object{Kind: "Tag", Name: "a", Doc: []byte(doc)})
+		})
+	}
+	look("nothing")
+	put("1")
+	look("a new object")
+	put("2")
+	look("a changed one")
+	update(t, s, func(tx broker.Tx) error { return tx.DeleteObject("Tag", "a") })
+	look("a deleted one")
+	update(t, s, func(tx broker.Tx) error {
+		before, err := tx.Revision()
+		err2 := tx.PutObject(broker.Object{Kind: "Tag", Name: "a", Doc: []byte("3")})
+		after, err3 := tx.Revision()
+		if before == after {
+			t.Errorf("revision %d before and after a change in one update", before)
+		}
+		return errors.Join(err, err2, err3)
+	})
+}
+
+func snapshot(t *testing.T, s broker.Store) {
+	update(t, s, func(tx broker.Tx) error { return tx.PutNode(node(1)) })
+	view(t, s, func(tx broker.Tx) error {
+		before, err := tx.Count(broker.NodeFilter{})
+		update(t, s, func(tx broker.Tx) error { return errors.Join(tx.PutNode(node(2)), tx.Append(&broker.Event{Kind: "x"})) })
+		after, err2 := tx.Count(broker.NodeFilter{})
+		events, err3 := tx.Events(broker.EventFilter{})
+		if before != 1 || after != 1 || len(events) != 0 {
+			t.Errorf("%d nodes, then %d and %d events in one view; want 1, 1, 0", before, after, len(events))
+		}
+		return errors.Join(err, err2, err3)
+	})
+}
+
+func anyBytes(t *testing.T, s broker.Store) {
+	const odd = "nul \x00, high \U0001f600, line\u2028 and 'quotes'"
+	n := node(1)
+	n.Hold = odd
+	e := &broker.Event{Node: n.ID, Kind: "x", Text: odd, Time: time.Unix(1, 0).UTC()}
+	update(t, s, func(tx broker.Tx) error { return errors.Join(tx.PutNode(n), tx.Append(e)) })
+	view(t, s, func(tx broker.Tx) error {
+		got, err := tx.Node(n.ID)
+		if diff := cmp.Diff(n, got); diff != "" {
+			t.Errorf("node (-want +got):\n%s", diff)
+		}
+		events, err2 := tx.Events(broker.EventFilter{})
+		if diff := cmp.Diff([]broker.Event{*e}, events); diff != "" {
+			t.Errorf("events (-want +got):\n%s", diff)
+		}
+		return errors.Join(err, err2)
+	})
+}
+
 func cancelled(t *testing.T, s broker.Store) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -279,16 +413,15 @@ func cancelled(t *testing.T, s broker.Store) {
 	})
 }
 
-func restarted(t *testing.T, open func(*testing.T, string) broker.Store) {
-	dir := t.TempDir()
-	s := open(t, dir)
+func restarted(t *testing.T, open func() broker.Store) {
+	s := open()
 	update(t, s, func(tx broker.Tx) error {
 		return errors.Join(tx.PutNode(node(1)), tx.Append(&broker.Event{Node: "node1", Kind: "x"}))
 	})
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	s = open(t, dir)
+	s = open()
 	defer s.Close()
 	view(t, s, func(tx broker.Tx) error {
 		_, err := tx.NodeByKey(broker.KeyMAC, mac(1))

@@ -1,0 +1,122 @@
+package broker
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+)
+
+// keepFollowing takes what other brokers on the store do, as they do it. When the store is away it goes on from where
+// it was.
+func (b *Broker) keepFollowing(ctx context.Context) {
+	b.keepTrying(ctx, "follow other brokers", func(ctx context.Context) error {
+		return b.cfg.Store.Follow(ctx, b.heard, func(events []Event) error { return b.heed(ctx, events) })
+	})
+}
+
+// keepLeading does, in one broker of all on the store, what one does for all.
+func (b *Broker) keepLeading(ctx context.Context) {
+	b.keepTrying(ctx, "lead", func(ctx context.Context) error { return b.cfg.Store.Lead(ctx, b.lead) })
+}
+
+func (b *Broker) lead(ctx context.Context) {
+	b.cfg.Log.Debug("this broker leads")
+	if err := b.settleBusy(ctx); err != nil && ctx.Err() == nil {
+		b.cfg.Log.Error("give up what was under way", "err", err)
+	}
+	b.keepDeadlines(ctx)
+}
+
+// keepTrying calls f again when it ends before ctx does, later each time it fails at once: brokers that lost one store
+// do not return to it in step.
+func (b *Broker) keepTrying(ctx context.Context, what string, f func(context.Context) error) {
+	const soon, late = 100 * time.Millisecond, 5 * time.Second
+	for pause := soon; ; pause = min(2*pause, late) {
+		began := time.Now()
+		err := f(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if time.Since(began) > late {
+			pause = soon
+		}
+		b.cfg.Log.Warn("again", "what", what, "in", pause, "err", err)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause/2 + rand.N(pause/2)):
+		}
+	}
+}
+
+// heed brings this broker up to date with events of the journal, and wakes who waits for them.
+func (b *Broker) heed(ctx context.Context, events []Event) error {
+	var touched []string
+	met := map[string]bool{}
+	for _, e := range events {
+		touched = append(touched, e.Node)
+		if e.Kind == EventRegistered || e.Kind == EventFacts {
+			met[e.Node] = true
+		}
+	}
+	var newer *catalog
+	err := b.cfg.Store.View(ctx, func(tx Tx) (err error) {
+		if newer, err = b.newer(tx); err != nil {
+			return err
+		}
+		return b.meet(tx, met)
+	})
+	if err != nil {
+		return fmt.Errorf("take what other brokers did: %w", err)
+	}
+	b.install(newer)
+	b.heard = events[len(events)-1].Seq
+	b.bell.wake(touched)
+	return nil
+}
+
+// meet learns the MACs of nodes whose agents spoke to other brokers.
+func (b *Broker) meet(tx Tx, ids map[string]bool) error {
+	for id := range ids {
+		n, err := orNil(tx.Node(id))
+		if err != nil {
+			return err
+		}
+		if n != nil {
+			b.known.learn(n)
+		}
+	}
+	return nil
+}
+
+// newer is the catalog of the store when this broker has another; else nil.
+func (b *Broker) newer(tx Tx) (*catalog, error) {
+	now, err := tx.Revision()
+	if err != nil || now == b.cat.Load().revision {
+		return nil, err
+	}
+	return b.loadCatalog(tx)
+}
+
+// install puts a catalog in force that another broker made, between two updates of this one.
+func (b *Broker) install(cat *catalog) {
+	if cat == nil {
+		return
+	}
+	b.catMu.Lock()
+	defer b.catMu.Unlock()
+	if b.cat.Load().revision < cat.revision {
+		b.cat.Store(cat)
+	}
+}
+
+// current is for the begin of an update: it decides by the objects as they are in its transaction, whoever changed them.
+// What this broker changes itself is no update's of the same commit: replaceCatalog runs alone.
+func (b *Broker) current(tx Tx) error {
+	cat, err := b.newer(tx)
+	if cat != nil && err == nil {
+		b.cat.Store(cat)
+	}
+	return err
+}
