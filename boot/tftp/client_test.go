@@ -208,6 +208,7 @@ type relay struct {
 type relayed struct {
 	fromServer bool
 	packet     []byte
+	lost       bool
 }
 
 // through starts a relay. The client knows its port only; the server's new port is followed.
@@ -253,8 +254,8 @@ func (r *relay) carry(in *net.UDPConn, pass func(netip.AddrPort, []byte) error) 
 
 func (r *relay) pass(fromServer bool, out *net.UDPConn, to netip.AddrPort, b []byte) error {
 	r.lock <- struct{}{}
-	r.seen = append(r.seen, relayed{fromServer, append([]byte(nil), b...)})
 	lost := r.lose != nil && r.lose(fromServer, b)
+	r.seen = append(r.seen, relayed{fromServer, append([]byte(nil), b...), lost})
 	<-r.lock
 	if lost {
 		return nil
