@@ -211,7 +211,8 @@ type relayed struct {
 	lost       bool
 }
 
-// through starts a relay. The client knows its port only; the server's new port is followed.
+// through starts a relay. The client knows its port only; the server's new port is followed, and as a reader does
+// (RFC 1350 section 4) nothing is taken of another one.
 func through(t *testing.T, service netip.AddrPort, lose func(bool, []byte) bool) *relay {
 	t.Helper()
 	near, far := connectFrom(t, "127.0.0.1", service).conn, connectFrom(t, "127.0.0.1", service).conn
@@ -229,12 +230,15 @@ func through(t *testing.T, service netip.AddrPort, lose func(bool, []byte) bool)
 		return r.pass(false, far, to, b)
 	})
 	go func() {
-		var peer netip.AddrPort
+		var peer, transfer netip.AddrPort
 		r.carry(far, func(from netip.AddrPort, b []byte) error {
-			<-port
-			port <- from
 			if !peer.IsValid() {
-				peer = <-client
+				<-port
+				port <- from
+				peer, transfer = <-client, from
+			}
+			if from != transfer {
+				return nil
 			}
 			return r.pass(true, near, peer, b)
 		})
