@@ -130,6 +130,35 @@ func TestWantedFactsAreSentAgain(t *testing.T) {
 	})
 }
 
+// A change that comes in the moment in which a poll ends is told by the next one.
+func TestNoChangeIsLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b, _ := newAgent(t)
+		b.before = func(w http.ResponseWriter, r *http.Request) bool {
+			if r.URL.Path != routeOrder {
+				return false
+			}
+			if sleep(r.Context(), time.Second) == nil {
+				w.WriteHeader(http.StatusNoContent)
+			}
+			return true
+		}
+		changed := make(chan struct{}, 1)
+		a.Changed = changed
+		const changes = 100
+		go func() {
+			for range changes {
+				time.Sleep(10 * time.Second)
+				changed <- struct{}{}
+			}
+		}()
+		live(t, a, changes*10*time.Second+5*time.Second)
+		if len(b.checkIns) != 1+changes {
+			t.Errorf("%d check-ins after %d changes; want one for each, and the first", len(b.checkIns), changes)
+		}
+	})
+}
+
 // What the switches say comes after the first check-in, and at once.
 func TestHeardNeighborsAreToldAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

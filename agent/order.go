@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
-	"sync/atomic"
 	"time"
 
 	"muster/agent/facts"
@@ -68,28 +67,27 @@ func unknown(err error) bool {
 func (a *Agent) nextOrder(ctx context.Context) (o *facts.Order, again bool, err error) {
 	one, cancel := context.WithTimeout(ctx, pollTimeout)
 	defer cancel()
-	var changed, heard atomic.Bool
-	go func() {
-		select {
-		case <-a.Changed:
-			changed.Store(true)
-			cancel()
-		case <-a.Heard:
-			heard.Store(true)
-			cancel()
-		case <-one.Done():
-		}
-	}()
 	began := a.Now()
 	o = new(facts.Order)
-	ans, err := a.broker.call(one, "GET", routeOrder+"?after="+strconv.FormatInt(a.order, 10), nil, o)
-	if changed.Load() {
+	var ans answer
+	told := make(chan error, 1)
+	go func() {
+		var err error
+		ans, err = a.broker.call(one, "GET", routeOrder+"?after="+strconv.FormatInt(a.order, 10), nil, o)
+		told <- err
+	}()
+	select { // a change that is not taken here stays where it is, for the next call; the broker repeats its order
+	case <-a.Changed:
+		cancel()
+		<-told
 		a.Console.Printf("hardware changed; looking again")
 		return nil, true, sleep(ctx, quietAfterChange)
-	}
-	if heard.Load() {
+	case <-a.Heard:
+		cancel()
+		<-told
 		a.Console.Printf("what LLDP says of the switch ports changed; looking again")
 		return nil, true, nil
+	case err = <-told:
 	}
 	if err != nil {
 		return nil, false, err

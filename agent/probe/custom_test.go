@@ -105,7 +105,7 @@ func TestCustomFacts(t *testing.T) {
 			if tt.files != nil {
 				root = factsDir(t, tt.files)
 			}
-			r := Run(t.Context(), Options{Root: root, Programs: true, Deadline: patient, Only: []string{"custom"}, Custom: map[string]string{"rack": "r12"}})
+			r := Run(t.Context(), Options{Root: root, Programs: true, Deadline: patient, programTime: patient, Only: []string{"custom"}, Custom: map[string]string{"rack": "r12"}})
 			want := map[string]string{"rack": "r12"}
 			for k, v := range tt.want {
 				want[k] = v
@@ -135,14 +135,16 @@ func TestCustomFacts(t *testing.T) {
 
 // What hangs costs its own facts: a program, a program whose child keeps the pipe, a FIFO nobody writes to.
 func TestCustomFactsDoNotHang(t *testing.T) {
+	t.Parallel()
 	root := factsDir(t, map[string]string{
-		"a": "#!/bin/sh\necho a=1\nsleep 60",
-		"b": "#!/bin/sh\necho b=1\nsleep 60 &",
+		"a": "#!/bin/sh\necho a=1\nsleep 600",
+		"b": "#!/bin/sh\necho b=1\nsleep 600 &",
 		"c": "#!/bin/sh\ntrap '' TERM PIPE\nwhile :; do sleep 1; done",
 		"d": "#!/bin/sh\necho d=1", "e.txt": "",
 	})
 	makeFIFO(t, filepath.Join(root, customDir, "e.txt"))
-	r := Run(t.Context(), Options{Root: root, Programs: true, Only: []string{"custom"}})
+	// What hangs would do so for ever; d is given time to start on a busy machine.
+	r := Run(t.Context(), Options{Root: root, Programs: true, Deadline: patient, programTime: 15 * time.Second, Only: []string{"custom"}})
 	if diff := cmp.Diff(map[string]string{"d": "1"}, r.Facts.Custom); diff != "" {
 		t.Errorf("custom: -want +got\n%s", diff)
 	}
@@ -173,7 +175,7 @@ func TestProgramsThatEverybodyCanWrite(t *testing.T) {
 	if err := os.Chmod(filepath.Join(root, customDir, "a"), 0o777); err != nil {
 		t.Fatal(err)
 	}
-	r := Run(t.Context(), Options{Root: root, Programs: true, Deadline: patient, Only: []string{"custom"}})
+	r := Run(t.Context(), Options{Root: root, Programs: true, Deadline: patient, programTime: patient, Only: []string{"custom"}})
 	if len(r.Facts.Custom) != 0 || len(r.Errors) != 1 || r.Errors[0].Code != "denied" {
 		t.Errorf("custom %v, errors %v", r.Facts.Custom, r.Errors)
 	}
@@ -227,7 +229,7 @@ func FuzzCustom(f *testing.F) {
 // What a program leaves running in its process group ends with it.
 func TestProgramsLeaveNobody(t *testing.T) {
 	root := factsDir(t, map[string]string{"a": "#!/bin/sh\nsleep 600 >/dev/null 2>&1 </dev/null &\necho child=$!"})
-	r := Run(t.Context(), Options{Root: root, Programs: true, Deadline: patient, Only: []string{"custom"}})
+	r := Run(t.Context(), Options{Root: root, Programs: true, Deadline: patient, programTime: patient, Only: []string{"custom"}})
 	child := r.Facts.Custom["child"]
 	if child == "" {
 		t.Fatalf("errors %+v", r.Errors)

@@ -39,7 +39,7 @@ func (m machine) runProgram(ctx context.Context, file *os.File) ([]byte, error) 
 	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = "/", programEnv, out, said
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = programDeadline
+	cmd.WaitDelay = m.programTime
 	stop := m.keepMoving(cancel)
 	defer stop()
 	err := cmd.Start()
@@ -69,7 +69,7 @@ func (m machine) runProgram(ctx context.Context, file *os.File) ([]byte, error) 
 func (m machine) keepMoving(over func()) (stop func()) {
 	done := make(chan struct{})
 	go func() {
-		beat := time.NewTicker(programDeadline / programBeats)
+		beat := time.NewTicker(m.programTime / programBeats)
 		defer beat.Stop()
 		for range programBeats {
 			select {

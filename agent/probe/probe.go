@@ -33,7 +33,8 @@ type Options struct {
 	Deadline time.Duration     // per collector, counted anew while files are read; if 0, DefaultDeadline
 	Only     []string          // names of collectors; empty means all
 
-	device func(name string) (device, error) // opens a disk for commands; if nil, that of this machine, or none below another Root
+	device      func(name string) (device, error) // opens a disk for commands; if nil, that of this machine, or none below another Root
+	programTime time.Duration                     // that a program of facts.d has; if 0, programDeadline
 }
 
 // Result is one look at a machine. Facts and State always pass their Validate; Errors name what they lack.
@@ -102,6 +103,9 @@ func Run(ctx context.Context, o Options) Result {
 	if o.Deadline <= 0 {
 		o.Deadline = DefaultDeadline
 	}
+	if o.programTime <= 0 {
+		o.programTime = programDeadline
+	}
 	picked, unknown := pick(o.Only)
 	r := Result{
 		Facts:    facts.Facts{Schema: facts.Schema, Custom: maps.Clone(o.Custom)},
@@ -116,7 +120,7 @@ func Run(ctx context.Context, o Options) Result {
 		return r
 	}
 	defer tree.close()
-	m := machine{tree: tree, bootMAC: facts.CleanMAC(o.BootMAC), custom: o.Custom, programs: o.Programs, device: o.device}
+	m := machine{tree: tree, bootMAC: facts.CleanMAC(o.BootMAC), custom: o.Custom, programs: o.Programs, programTime: o.programTime, device: o.device}
 	if m.live() {
 		m.openBMC, m.openTPM = openBMC, openTPM
 		if m.device == nil {
@@ -133,10 +137,11 @@ func Run(ctx context.Context, o Options) Result {
 // machine is what collectors read from.
 type machine struct {
 	tree
-	bootMAC  string
-	custom   map[string]string // of the caller
-	programs bool              // of another root may be run
-	patience time.Duration     // for one device of a collector that asks many
+	bootMAC     string
+	custom      map[string]string // of the caller
+	programs    bool              // of another root may be run
+	programTime time.Duration     // that one has
+	patience    time.Duration     // for one device of a collector that asks many
 
 	// What is asked and not read; nil when this is not the running machine.
 	device  func(name string) (device, error)

@@ -15,6 +15,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -118,6 +119,7 @@ func newSegment(t *testing.T) *segment {
 			t.Fatalf("ip %s: %v %s", line, err, out)
 		}
 	}
+	awaitCarrier(t)
 	return s
 }
 
@@ -149,10 +151,11 @@ func (s *segment) start(d daemon, printed string, sameHost bool) {
 	if err := cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
-	s.t.Cleanup(func() {
+	end := sync.OnceFunc(func() {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 		_ = cmd.Wait()
 	})
+	s.t.Cleanup(end)
 	p := message(1)
 	p.mac, p.flags = macOf(1000), 0x8000
 	for range 240 {
@@ -160,6 +163,7 @@ func (s *segment) start(d daemon, printed string, sameHost bool) {
 			return
 		}
 	}
+	end() // who writes what it said has ended, too
 	s.t.Fatalf("%s does not lease: %s", d.program, said.String())
 }
 
@@ -316,13 +320,14 @@ func TestProxyBesideAnotherHost(t *testing.T) {
 				options []option
 				want    []string
 			}{
+				// First: its one reply comes maybe before muster's turn; when muster has answered the others, it has read this.
+				{"an ordinary client", nil, []string{"192.0.2.1: an address,  from 0.0.0.0, 60 "}},
 				{"BIOS", bios(), []string{"192.0.2.10: no address, snponly.efi from 192.0.2.10, 60 PXEClient", "192.0.2.1: an address,  from 0.0.0.0, 60 "}},
 				{"UEFI", uefi(), []string{"192.0.2.10: no address, snponly.efi from 192.0.2.10, 60 PXEClient", "192.0.2.1: an address,  from 0.0.0.0, 60 "}},
 				{"iPXE", ipxe(), []string{"192.0.2.10: no address, " + scriptURL + " from 192.0.2.10, 60 PXEClient", "192.0.2.1: an address,  from 0.0.0.0, 60 "}},
-				{"an ordinary client", nil, []string{"192.0.2.1: an address,  from 0.0.0.0, 60 "}},
 			} {
 				var got []string
-				for _, p := range s.asks(as(uint32(100+n), row.options...), len(row.want), 30*time.Second) {
+				for _, p := range s.asks(as(uint32(100+n), row.options...), len(row.want), patient) {
 					p.ServerIPAddr = withoutSite(p.ServerIPAddr)
 					got = append(got, told(p))
 				}
@@ -331,14 +336,11 @@ func TestProxyBesideAnotherHost(t *testing.T) {
 					t.Errorf("%s (-want +got):\n%s", row.name, diff)
 				}
 			}
-			// The ordinary client had its one reply from the other server, maybe before muster's turn came.
-			for end := time.Now().Add(30 * time.Second); muster.Counts().Received < 4 && time.Now().Before(end); {
-				time.Sleep(10 * time.Millisecond)
-			}
 			s.stop()
 			read()
-			if c := muster.Counts(); c.Sent != 3 || c.Received != 4 || c.Ignored != 1 {
-				t.Errorf("counts %+v; want 4 received, 3 sent, 1 ignored", c)
+			// The last that start asked may have been still on its way when muster came: an ordinary client, too.
+			if c := muster.Counts(); c.Sent != 3 || c.Received < 4 || c.Ignored != c.Received-3 {
+				t.Errorf("counts %+v; want 3 sent, and the ordinary client's ignored", c)
 			}
 		})
 	}
@@ -364,7 +366,7 @@ func TestProxyBesideTheSameHost(t *testing.T) {
 			if muster.cfg.Mode != ModeSameHost {
 				t.Fatalf("mode %q; want that muster finds port 67 taken", muster.cfg.Mode)
 			}
-			offers := s.asks(as(100, uefi()...), 1, 30*time.Second)
+			offers := s.asks(as(100, uefi()...), 1, patient)
 			if len(offers) != 1 || told(offers[0]) != "192.0.2.10: an address,  from 192.0.2.10, 60 PXEClient" {
 				t.Fatalf("offers %v; want one with an address, our siaddr, and no file", offers)
 			}
@@ -393,7 +395,7 @@ func askBootServer(from string) error {
 	if _, err := conn.WriteTo(request, &net.UDPAddr{IP: us.AsSlice(), Port: proxyPort}); err != nil {
 		return err
 	}
-	list, err := replies(conn, request[4:8], 1, 30*time.Second)
+	list, err := replies(conn, request[4:8], 1, patient)
 	if err != nil {
 		return err
 	}
@@ -423,7 +425,7 @@ func TestPointedServers(t *testing.T) {
 				{"UEFI HTTP boot", uefiHTTP(), "192.0.2.1: an address, http://192.0.2.10:8080/boot/snponly.efi from 0.0.0.0, 60 HTTPClient"},
 				{"an ordinary client", nil, "192.0.2.1: an address,  from 0.0.0.0, 60 "},
 			} {
-				list := s.asks(as(uint32(100+n), row.options...), 1, 30*time.Second)
+				list := s.asks(as(uint32(100+n), row.options...), 1, patient)
 				if len(list) != 1 {
 					t.Errorf("%s: %d replies", row.name, len(list))
 					continue

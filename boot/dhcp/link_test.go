@@ -1,6 +1,7 @@
 package dhcp
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"fmt"
@@ -230,17 +231,26 @@ func TestDhclientOverACable(t *testing.T) {
 		t.Skip("dhclient is not installed")
 	}
 	c.serve(nil)
-	dir := t.TempDir()
-	leaseFile := filepath.Join(dir, "leases")
-	c.run("dhclient", "-4", "-1", "-v", "-sf", "/bin/true", "-lf", leaseFile, "-pf", filepath.Join(dir, "pid"), "-cf", "/dev/null", clientEnd)
-	if pid, err := os.ReadFile(filepath.Join(dir, "pid")); err == nil {
-		if n, err := strconv.Atoi(strings.TrimSpace(string(pid))); err == nil {
-			unix.Kill(n, unix.SIGTERM)
-		}
+	leaseFile := filepath.Join(t.TempDir(), "leases")
+	// In the foreground: one that goes into the background writes files when this test is over.
+	client := exec.CommandContext(t.Context(), "ip", "netns", "exec", c.name,
+		"dhclient", "-4", "-1", "-v", "-d", "-sf", "/bin/true", "-lf", leaseFile, "--no-pid", "-cf", "/dev/null", clientEnd)
+	said, err := client.StderrPipe()
+	if err == nil {
+		err = client.Start()
 	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := ""
+	for lines := bufio.NewScanner(said); !strings.Contains(log, "\nbound to ") && lines.Scan(); {
+		log += lines.Text() + "\n"
+	}
+	_ = client.Process.Kill()
+	_ = client.Wait()
 	got, err := os.ReadFile(leaseFile)
 	if err != nil || !strings.Contains(string(got), "fixed-address 192.0.2.") || !strings.Contains(string(got), "dhcp-server-identifier 192.0.2.10;") {
-		t.Errorf("dhclient kept\n%s, %v", got, err)
+		t.Errorf("dhclient kept\n%s, %v, and said\n%s", got, err, log)
 	}
 }
 

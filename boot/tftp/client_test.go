@@ -1,6 +1,7 @@
 package tftp
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -11,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A probe is a TFTP client of a few lines that shares no code with the server.
@@ -83,15 +86,41 @@ func (p *probe) want(block uint16) []byte {
 	return rest[2:]
 }
 
-// waiting gives what has arrived and was not read: on the loopback a packet is there once it was sent.
-func (p *probe) waiting() (packets [][]byte) {
-	for {
-		op, rest, err := p.next(time.Millisecond)
+// heard takes so many packets that must come, and what has arrived beside them: for that it waits no time.
+func (p *probe) heard(want int) (packets [][]byte) {
+	p.t.Helper()
+	for range want {
+		op, rest, err := p.next(aWhile)
 		if err != nil {
-			return packets
+			p.t.Fatalf("%d packets came; want %d", len(packets), want)
 		}
 		packets = append(packets, append(binary.BigEndian.AppendUint16(nil, op), rest...))
 	}
+	return append(packets, p.waiting()...)
+}
+
+// waiting gives what has arrived and was not read, and what comes within a moment. It asks the kernel and not by a
+// deadline of the connection: one that is over when the test gets its turn hides what is there.
+func (p *probe) waiting() (packets [][]byte) {
+	p.t.Helper()
+	raw, err := p.conn.SyscallConn()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if err := raw.Control(func(fd uintptr) {
+		const moment = 10 // milliseconds
+		for {
+			if n, _ := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, moment); n == 0 {
+				return
+			}
+			if n, _, err := unix.Recvfrom(int(fd), p.buf[:], unix.MSG_DONTWAIT); err == nil {
+				packets = append(packets, bytes.Clone(p.buf[:n]))
+			}
+		}
+	}); err != nil {
+		p.t.Fatal(err)
+	}
+	return packets
 }
 
 // A taken is what a whole read brought.
@@ -179,9 +208,11 @@ type relay struct {
 type relayed struct {
 	fromServer bool
 	packet     []byte
+	lost       bool
 }
 
-// through starts a relay. The client knows its port only; the server's new port is followed.
+// through starts a relay. The client knows its port only; the server's new port is followed, and as a reader does
+// (RFC 1350 section 4) nothing is taken of another one.
 func through(t *testing.T, service netip.AddrPort, lose func(bool, []byte) bool) *relay {
 	t.Helper()
 	near, far := connectFrom(t, "127.0.0.1", service).conn, connectFrom(t, "127.0.0.1", service).conn
@@ -199,12 +230,15 @@ func through(t *testing.T, service netip.AddrPort, lose func(bool, []byte) bool)
 		return r.pass(false, far, to, b)
 	})
 	go func() {
-		var peer netip.AddrPort
+		var peer, transfer netip.AddrPort
 		r.carry(far, func(from netip.AddrPort, b []byte) error {
-			<-port
-			port <- from
 			if !peer.IsValid() {
-				peer = <-client
+				<-port
+				port <- from
+				peer, transfer = <-client, from
+			}
+			if from != transfer {
+				return nil
 			}
 			return r.pass(true, near, peer, b)
 		})
@@ -224,8 +258,8 @@ func (r *relay) carry(in *net.UDPConn, pass func(netip.AddrPort, []byte) error) 
 
 func (r *relay) pass(fromServer bool, out *net.UDPConn, to netip.AddrPort, b []byte) error {
 	r.lock <- struct{}{}
-	r.seen = append(r.seen, relayed{fromServer, append([]byte(nil), b...)})
 	lost := r.lose != nil && r.lose(fromServer, b)
+	r.seen = append(r.seen, relayed{fromServer, append([]byte(nil), b...), lost})
 	<-r.lock
 	if lost {
 		return nil

@@ -86,7 +86,7 @@ func (f *front) admit(packet []byte, c caller, now time.Time) *transfer {
 		f.refused(who, q.name, bad.text, now)
 		return nil
 	}
-	p, entry := f.gate.enter(c.AddrPort, packet, known)
+	p, entry := f.gate.enter(c.AddrPort, packet, known, now)
 	switch entry {
 	case entered:
 		seen := boot.Sighting{Time: now, Client: who, Proto: "tftp", Name: boot.Printable(q.name)}

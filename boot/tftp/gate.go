@@ -15,6 +15,10 @@ const (
 	perSecond     = 50          // requests
 	burst         = 100         // requests
 	sweepEvery    = time.Second // between two looks for sources to forget: a flood must not pay for one per packet
+
+	// What a reader asked again, because it was not answered at once, may be read when it has acknowledged the answer: its
+	// packets go to two ports. Firmware that starts over needs longer than this.
+	lateRequest = 4 * time.Second
 )
 
 // An entry is what a gate says to a request.
@@ -35,7 +39,7 @@ type gate struct {
 	waiting int // transfers not yet confirmed
 	sources map[netip.Addr]*source
 	swept   time.Time
-	inWork  map[netip.AddrPort]string // requests not yet confirmed, by who asks
+	inWork  map[netip.AddrPort]*pass // the last request that was let in of each port, until its transfer ends
 }
 
 type source struct {
@@ -50,11 +54,17 @@ type pass struct {
 	gate      *gate
 	source    *source
 	from      netip.AddrPort
-	confirmed bool
+	packet    string
+	confirmed time.Time // zero: nobody has answered
+}
+
+// repeats says whether a request is the one of this transfer once more. The pass may be nil.
+func (p *pass) repeats(packet []byte, now time.Time) bool {
+	return p != nil && p.packet == string(packet) && (p.confirmed.IsZero() || now.Sub(p.confirmed) < lateRequest)
 }
 
 func newGate(max int) *gate {
-	return &gate{max: max, sources: map[netip.Addr]*source{}, inWork: map[netip.AddrPort]string{}}
+	return &gate{max: max, sources: map[netip.Addr]*source{}, inWork: map[netip.AddrPort]*pass{}}
 }
 
 // allow takes a token of the source's bucket.
@@ -101,12 +111,12 @@ func (g *gate) room(now time.Time) bool {
 
 // enter counts a transfer that begins, of a source that was allowed. Only strangers' transfers are held at half of all
 // while nobody answers them.
-func (g *gate) enter(from netip.AddrPort, packet []byte, known bool) (*pass, entry) {
+func (g *gate) enter(from netip.AddrPort, packet []byte, known bool, now time.Time) (*pass, entry) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	s := g.sources[from.Addr()]
 	switch {
-	case g.inWork[from] == string(packet):
+	case g.inWork[from].repeats(packet, now):
 		return nil, repeated
 	case g.active >= g.max:
 		return nil, full
@@ -117,23 +127,23 @@ func (g *gate) enter(from netip.AddrPort, packet []byte, known bool) (*pass, ent
 	g.waiting++
 	s.active++
 	s.waiting++
-	g.inWork[from] = string(packet)
-	return &pass{gate: g, source: s, from: from}, entered
+	p := &pass{gate: g, source: s, from: from, packet: string(packet)}
+	g.inWork[from] = p
+	return p, entered
 }
 
 // confirm notes that the source answers: it is who it says.
 func (p *pass) confirm() {
 	p.gate.mu.Lock()
 	defer p.gate.mu.Unlock()
-	p.settle()
+	p.settle(time.Now())
 }
 
-func (p *pass) settle() {
-	if !p.confirmed {
-		p.confirmed = true
+func (p *pass) settle(now time.Time) {
+	if p.confirmed.IsZero() {
+		p.confirmed = now
 		p.gate.waiting--
 		p.source.waiting--
-		delete(p.gate.inWork, p.from)
 	}
 }
 
@@ -141,7 +151,10 @@ func (p *pass) settle() {
 func (p *pass) leave() {
 	p.gate.mu.Lock()
 	defer p.gate.mu.Unlock()
-	p.settle()
+	p.settle(time.Now())
 	p.gate.active--
 	p.source.active--
+	if p.gate.inWork[p.from] == p {
+		delete(p.gate.inWork, p.from)
+	}
 }

@@ -60,7 +60,7 @@ func TestKnownMachinesPassAFlood(t *testing.T) {
 	for range 65_000 {
 		stranger = stranger.Next()
 		if g.allow(stranger, false, now) {
-			g.enter(netip.AddrPortFrom(stranger, 2070), []byte("x"), false)
+			g.enter(netip.AddrPortFrom(stranger, 2070), []byte("x"), false, now)
 		}
 		now = now.Add(time.Microsecond)
 	}
@@ -71,12 +71,43 @@ func TestKnownMachinesPassAFlood(t *testing.T) {
 	if !g.allow(known, true, now) {
 		t.Fatal("a known machine is not let in")
 	}
-	p, entry := g.enter(netip.AddrPortFrom(known, 2070), []byte("x"), true)
+	p, entry := g.enter(netip.AddrPortFrom(known, 2070), []byte("x"), true, now)
 	if entry != entered {
 		t.Fatalf("entry %v of a known machine; want entered", entry)
 	}
 	p.leave()
 	if now = now.Add(time.Minute); !g.allow(stranger.Next(), false, now) {
 		t.Error("a stranger is not let in a minute after the flood")
+	}
+}
+
+// A reader that was not answered at once asks again. Its second request may be read after it has acknowledged the answer
+// to the first: that begins no second transfer.
+func TestLateRequestBeginsNoTransfer(t *testing.T) {
+	g, now := newGate(8), time.Now()
+	from := netip.MustParseAddrPort("192.0.2.91:2070")
+	ask := func(packet string, at time.Time, want entry) *pass {
+		t.Helper()
+		g.allow(from.Addr(), true, at)
+		p, got := g.enter(from, []byte(packet), true, at)
+		if got != want {
+			t.Errorf("entry %v of %q after %v; want %v", got, packet, at.Sub(now), want)
+		}
+		return p
+	}
+	first := ask("x", now, entered)
+	ask("x", now, repeated)
+	first.confirm()
+	ask("x", first.confirmed.Add(lateRequest-1), repeated)
+	other := ask("y", now, entered) // from the same port, of another file
+	first.leave()
+	ask("y", now, repeated)
+	other.confirm()
+	again := ask("y", other.confirmed.Add(lateRequest), entered) // the reader starts over
+	other.leave()
+	ask("y", now, repeated)
+	again.leave()
+	if g.active != 0 || g.waiting != 0 || len(g.inWork) != 0 {
+		t.Errorf("%d active, %d waiting, %d requests are left", g.active, g.waiting, len(g.inWork))
 	}
 }

@@ -157,32 +157,34 @@ func FuzzReader(f *testing.F) {
 	f.Add([]byte("\x00\x04\x00\x04\x00\x04\x00\x04\x00\x04\x00\x03\x00\x04\xff\xff"), byte(4))
 	f.Add([]byte("\x00\x05\x00\x00\x00\x04\x00\x01"), byte(64))
 	f.Fuzz(func(t *testing.T, packets []byte, window byte) {
-		file := noise(100)
-		agreed := terms{block: 8, window: max(1, int(window)%65)}
-		said := slices.Collect(slices.Chunk(packets, 4))
-		sent := 0
-		wire := &script{answer: func(out [][]byte) [][]byte {
-			sent += len(out)
-			for _, p := range out {
-				n := int(binary.BigEndian.Uint16(p[2:]))
-				if n < 1 || n > 13 || p[1] != opData || !bytes.Equal(p[4:], file[(n-1)*8:min(n*8, len(file))]) {
-					t.Fatalf("sent %q: not block %d of the file", p, n)
+		synctest.Test(t, func(t *testing.T) { // a machine that stops for a second is no reader that falls silent
+			file := noise(100)
+			agreed := terms{block: 8, window: max(1, int(window)%65)}
+			said := slices.Collect(slices.Chunk(packets, 4))
+			sent := 0
+			wire := &script{answer: func(out [][]byte) [][]byte {
+				sent += len(out)
+				for _, p := range out {
+					n := int(binary.BigEndian.Uint16(p[2:]))
+					if n < 1 || n > 13 || p[1] != opData || !bytes.Equal(p[4:], file[(n-1)*8:min(n*8, len(file))]) {
+						t.Fatalf("sent %q: not block %d of the file", p, n)
+					}
 				}
+				answers := said
+				said = nil
+				return answers
+			}}
+			ctx, cancel := context.WithCancelCause(t.Context())
+			defer cancel(nil)
+			s := newSender(ctx, agreed, &hasty{wire, cancel}, bytes.NewReader(file), func() {})
+			err := s.run()
+			if s.bytes > int64(len(file)) || err == nil && s.bytes != int64(len(file)) {
+				t.Errorf("run = %v with %d bytes acknowledged of %d", err, s.bytes, len(file))
 			}
-			answers := said
-			said = nil
-			return answers
-		}}
-		ctx, cancel := context.WithCancelCause(t.Context())
-		defer cancel(nil)
-		s := newSender(ctx, agreed, &hasty{wire, cancel}, bytes.NewReader(file), func() {})
-		err := s.run()
-		if s.bytes > int64(len(file)) || err == nil && s.bytes != int64(len(file)) {
-			t.Errorf("run = %v with %d bytes acknowledged of %d", err, s.bytes, len(file))
-		}
-		if most := (len(packets)/4 + 1) * agreed.window; sent > most {
-			t.Errorf("%d packets for %d of the reader; want at most %d", sent, len(packets)/4, most)
-		}
+			if most := (len(packets)/4 + 1) * agreed.window; sent > most {
+				t.Errorf("%d packets for %d of the reader; want at most %d", sent, len(packets)/4, most)
+			}
+		})
 	})
 }
 

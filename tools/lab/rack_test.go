@@ -315,7 +315,9 @@ func victim(t *testing.T, name, dir string) {
 	if err := m.On(); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.Command(t.Context(), "sh", "-c", "setsid sleep 1000 & sleep 0.2").Run(); err != nil {
+	// The stray says when it has left the group of what started it, which ends then.
+	const stray = "mkfifo $0; setsid sh -c 'echo out >$0; exec sleep 1000' $0 & read word <$0"
+	if err := r.Command(t.Context(), "sh", "-c", stray, filepath.Join(dir, "stray")).Run(); err != nil {
 		t.Fatal(err)
 	}
 	fmt.Println("up")

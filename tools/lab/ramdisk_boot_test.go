@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 )
 
 // ramdiskKernel gives Debian's kernel package and the kernel in it, for a test that boots ramdisks.
@@ -155,17 +156,17 @@ func TestRamdiskSSH(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx := deadline(t)
-	await := func(want string) string {
-		t.Helper()
-		re := regexp.MustCompile(want)
-		line, err := m.WaitConsole(ctx, re)
+	// Two programs of the machine say these, in any order.
+	words := regexp.MustCompile(`muster\.sshd: port 22 is open .* host key (SHA256:\S+)|eth0 has (10\.77\.[0-9.]+)/`)
+	var fingerprint, address string
+	for fingerprint == "" || address == "" {
+		line, err := m.WaitConsole(ctx, words)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return re.FindStringSubmatch(line)[1]
+		said := words.FindStringSubmatch(line)
+		fingerprint, address = fingerprint+said[1], address+said[2]
 	}
-	fingerprint := await(`muster\.sshd: port 22 is open .* host key (SHA256:\S+)`)
-	address := await(`eth0 has (10\.77\.[0-9.]+)/`)
 
 	known := filepath.Join(r.Dir(), "known_hosts")
 	ssh := func(key string, words ...string) (string, error) {
@@ -175,7 +176,12 @@ func TestRamdiskSSH(t *testing.T) {
 		out, err := cmd.CombinedOutput()
 		return string(out), err
 	}
-	out, err := ssh(ours, "uname -r; cat /etc/muster/authorized_keys")
+	const look = "uname -r; cat /etc/muster/authorized_keys"
+	out, err := ssh(ours, look)
+	for err != nil && strings.Contains(out, "Connection refused") && ctx.Err() == nil { // said is that it opens; the program has yet to start
+		pause(ctx, time.Second)
+		out, err = ssh(ours, look)
+	}
 	key, readErr := os.ReadFile(ours + ".pub")
 	if err != nil || readErr != nil || !strings.Contains(out, "-amd64") || !strings.Contains(out, strings.TrimSpace(string(key))) {
 		t.Errorf("with the key of the ramdisk: %v\n%s\nwant the kernel's release and the key", err, out)

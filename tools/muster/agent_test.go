@@ -42,7 +42,7 @@ func agentCmd(ts *testscript.TestScript, neg bool, args []string) {
 		Args: a, Version: agent.Version, Key: agent.NewKey(), Root: root,
 		Console: &agent.Console{W: console, Uptime: agent.Uptime},
 		Probe: func(ctx context.Context, only ...string) agent.Probed {
-			r := probe.Run(ctx, probe.Options{Root: root, BootMAC: a.BootMAC, Custom: a.Custom, Only: only, Deadline: 5 * time.Second})
+			r := probe.Run(ctx, probe.Options{Root: root, BootMAC: a.BootMAC, Custom: a.Custom, Only: only, Deadline: 15 * time.Second})
 			hash, err := r.Facts.Hash()
 			ts.Check(err)
 			return agent.Probed{Facts: r.Facts, Hash: hash, State: r.State, Errors: r.Errors, TimingMS: r.TimingMS}

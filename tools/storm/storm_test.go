@@ -2,6 +2,7 @@ package storm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -33,7 +34,11 @@ func TestMain(m *testing.M) {
 	c.Env = append(os.Environ(), inside+"=1")
 	c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
 	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
-	if err := c.Run(); err != nil {
+	err := c.Run()
+	if errors.Is(err, syscall.EPERM) { // root of a container that may make none: newRack skips
+		os.Exit(m.Run())
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "tests in a network namespace:", err)
 		os.Exit(1)
 	}
@@ -125,6 +130,7 @@ func newRack(t *testing.T, loaders boot.Loaders, edit func(*dhcp.Config)) *rack 
 	if r.wire, err = Listen(iface); err != nil {
 		t.Fatal(err)
 	}
+	r.wire.Rounds = 15 // a minute: how busy a machine is must not count
 	t.Cleanup(r.wire.Close)
 	return r
 }
@@ -270,7 +276,7 @@ func TestPXELinuxFollowsEveryStep(t *testing.T) {
 func TestProxyWithoutALeaseServer(t *testing.T) {
 	r := newRack(t, boot.Loaders{}, func(c *dhcp.Config) { c.Mode = dhcp.ModeProxy })
 	r.set(ramdisk)
-	r.wire.Patience = time.Second
+	r.wire.Patience, r.wire.Rounds = time.Second, 60
 	m := machine(t, "bios")
 	m.Lease = false
 	if got := m.Boot(context.Background(), r.wire); got.End != EndKernel {
