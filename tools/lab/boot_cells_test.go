@@ -131,7 +131,7 @@ var cells = []cell{
 
 	// What a person at the machine chooses.
 	{firmware: BIOS, dhcp: "server", loader: "ipxe (ROM), rescue chosen", config: longMenu, asks: []string{"http boot/ipxe", "http boot/ipxe", "http /vmlinuz"},
-		choice: &choice{prompt: "Rescue", key: "r", shows: regexp.MustCompile(`\$ $|# $|>$`)}},
+		choice: &choice{prompt: "Rescue", key: "r", shows: regexp.MustCompile(`muster\.shell: .* runs on this console`)}},
 	{firmware: BIOS, dhcp: "server", loader: "ipxe (ROM), memtest chosen", config: longMenu, files: []served{memtestLinux},
 		asks: []string{"http boot/ipxe", "http boot/ipxe", "http boot/memtest.lkrn"}, choice: &choice{prompt: "Memory test", key: "m", screen: regexp.MustCompile(`Memtest86\+`)}},
 	{firmware: BIOS, dhcp: "server", loader: "pxelinux, disk chosen", config: longMenu + fmt.Sprintf(forBIOS, "pxelinux"),
