@@ -64,10 +64,12 @@ test-lab: deps build
 	bin/muster lab build --cache $(CACHE)
 	MUSTER_LAB=1 MUSTER_CACHE=$(abspath $(CACHE)) $(GOTEST) --format standard-verbose --packages=./tools/lab -- -count=1 -timeout 60m -run '$(RUN)' -v
 
-# Every way to the agent: firmware, DHCP mode and first loader, as a table with times (as root).
+# Every way to the agent: firmware, DHCP mode and first loader, as a table with times; and what each loader makes of each
+# step, as another (as root). RUN chooses, as in RUN=uefi-http or RUN=wait.
+test-boot: PACKAGES += isc-dhcp-server kea-dhcp4-server qemu-system-arm qemu-efi-aarch64 grub-efi-amd64-bin
 test-boot: deps build
 	bin/muster lab build --cache $(CACHE)
-	MUSTER_LAB=1 MUSTER_BOOT=1 MUSTER_CACHE=$(abspath $(CACHE)) $(GO) test -count=1 -timeout 60m -run BootMatrix -v ./tools/lab
+	MUSTER_LAB=1 MUSTER_BOOT=1 MUSTER_CACHE=$(abspath $(CACHE)) $(GO) test -count=1 -timeout 60m -parallel 2 -run 'LabBoot(Matrix|Steps)/$(RUN)' -v ./tools/lab
 
 # What each inventory tool of the field finds of a planted machine, and how long it takes, beside muster-agent facts.
 bench-facts: deps build

@@ -105,7 +105,7 @@ func grubMenu(b *strings.Builder, c Client, m *Menu) {
 }
 
 func pxelinuxMenu(b *strings.Builder, c Client, m *Menu) {
-	fmt.Fprintf(b, "UI menu.c32\nPROMPT 0\nONTIMEOUT %s\nMENU TITLE muster: %s\n", m.Entries[0].Label, screen(m.Title))
+	fmt.Fprintf(b, "UI menu.c32\nPROMPT 0\nMENU IMMEDIATE\nONTIMEOUT %s\nMENU TITLE muster: %s\n", m.Entries[0].Label, screen(m.Title))
 	if m.Hidden {
 		fmt.Fprint(b, "MENU HIDDEN\nMENU AUTOBOOT muster: press a key for the menu, # s\n")
 	}

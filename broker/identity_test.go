@@ -339,7 +339,7 @@ func TestAConflictIsForAnOperator(t *testing.T) {
 	}
 }
 
-// TestATokenOfAnotherMachine (golden 26): UUID and serial both speak against the token. The agent waits, nothing of its
+// TestATokenOfAnotherMachine (golden 26, K7): UUID and serial both speak against the token. The agent waits, nothing of its
 // report is kept, and the token is still good for the right one.
 func TestATokenOfAnotherMachine(t *testing.T) {
 	b := newBroker(t)

@@ -2,185 +2,383 @@ package lab
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"muster/broker"
 )
 
-// A cell is one way to reach the agent: a firmware, who gives addresses, and what is loaded first. asks are parts of the
-// names that the machine must have asked for, in this order, each with the protocol in front: they prove the way.
-type cell struct {
-	firmware Firmware
-	http     bool   // HTTP boot, not PXE
-	dhcp     string // server, or proxy beside dnsmasq on another host
-	loader   string
-	config   string // lines of muster's configuration
-	asks     []string
-	reset    string // the name after whose fetch a person presses reset: what was loaded did not start
-	quick    bool   // part of make test
-}
-
-// forBIOS leads machines whose NIC has QEMU's iPXE ROM to another loader.
-const forBIOS = "loader_for: [{arch: bios, loader: %s}]\n"
-
-// menu is a menu that nobody looks at.
-const menu = "menu: {timeout: 2s}\n"
-
-var cells = []cell{
-	{firmware: BIOS, dhcp: "server", loader: "ipxe (ROM)", asks: []string{"http boot/ipxe", "http /vmlinuz"}},
-	{firmware: BIOS, dhcp: "proxy", loader: "ipxe (ROM)", asks: []string{"http boot/ipxe", "http /vmlinuz"}},
-	{firmware: BIOS, dhcp: "server", loader: "pxelinux", config: fmt.Sprintf(forBIOS, "pxelinux"), quick: true,
-		asks: []string{"tftp pxelinux.0", "tftp ldlinux.c32", "tftp pxelinux.cfg/", "tftp /vmlinuz", "tftp /ramdisk"}},
-	{firmware: BIOS, dhcp: "proxy", loader: "pxelinux", config: fmt.Sprintf(forBIOS, "pxelinux"),
-		asks: []string{"tftp pxelinux.0", "tftp ldlinux.c32", "tftp pxelinux.cfg/", "tftp /vmlinuz"}},
-	{firmware: BIOS, dhcp: "server", loader: "ipxe (ROM), menu", config: menu, asks: []string{"http boot/ipxe", "http boot/ipxe", "http /vmlinuz"}},
-	{firmware: BIOS, dhcp: "server", loader: "pxelinux, menu", config: menu + fmt.Sprintf(forBIOS, "pxelinux"),
-		asks: []string{"tftp pxelinux.0", "tftp menu.c32", "tftp libutil.c32", "tftp /decided", "tftp /vmlinuz"}},
-	{firmware: BIOS, dhcp: "server", loader: "grub", config: fmt.Sprintf(forBIOS, "grub"),
-		asks: []string{"tftp grub.0", "tftp grub/grub.cfg", "tftp muster/grub/", "tftp /vmlinuz"}},
-	{firmware: UEFI, dhcp: "server", loader: "snponly", asks: []string{"tftp snponly.efi", "http boot/ipxe", "http /vmlinuz"}},
-	{firmware: UEFI, dhcp: "proxy", loader: "snponly", asks: []string{"tftp snponly.efi", "http boot/ipxe", "http /vmlinuz"}},
-	{firmware: UEFI, http: true, dhcp: "server", loader: "snponly", quick: true,
-		asks: []string{"http boot/snponly.efi", "http boot/ipxe", "http /vmlinuz"}},
-	{firmware: UEFI, http: true, dhcp: "proxy", loader: "snponly", asks: []string{"http boot/snponly.efi", "http boot/ipxe", "http /vmlinuz"}},
-	{firmware: UEFI, dhcp: "server", loader: "grub", config: "uefi_loader: grub\n",
-		asks: []string{"tftp grubx64.efi", "tftp grub/grub.cfg", "tftp muster/grub/", "tftp /vmlinuz"}},
-	{firmware: UEFI, dhcp: "server", loader: "grub, menu", config: menu + "uefi_loader: grub\n",
-		asks: []string{"tftp grubx64.efi", "tftp grub/grub.cfg", "tftp /x86_64-efi.cfg", "tftp /decided.cfg", "tftp /vmlinuz"}},
-	{firmware: SecureBoot, dhcp: "server", loader: "snponly, refused, then shim", reset: "snponly.efi",
-		asks: []string{"tftp snponly.efi", "tftp shimx64.efi", "tftp grubx64.efi", "tftp muster/grub/", "tftp /vmlinuz"}},
-	{firmware: SecureBoot, dhcp: "server", loader: "shim", config: "uefi_loader: shim\n",
-		asks: []string{"tftp shimx64.efi", "tftp grubx64.efi", "tftp grub/grub.cfg", "tftp muster/grub/", "tftp /vmlinuz"}},
-}
-
 func (c cell) String() string {
-	way := "pxe"
+	way, beside := "pxe", c.beside
 	if c.http {
 		way = "http"
 	}
-	return fmt.Sprintf("%-10s  %-4s  %-6s  %s", c.firmware, way, c.dhcp, c.loader)
+	if beside == "" && c.dhcp != "server" {
+		beside = "dnsmasq"
+	}
+	return fmt.Sprintf("%-10s  %-4s  %-9s  %-7s  %s", c.firmware, way, c.dhcp, beside, c.loader)
 }
 
-// TestLabBootMatrix: every way in the table ends in the agent. make test-boot runs all and prints the times from
-// power-on to the facts; make test the quick cells.
+// TestLabBootMatrix: every way in the table ends in the agent, or in what a person chose. make test-boot runs all, two
+// at a time, and prints the times from power-on; make test the quick cells. A cell that fails shows its timeline and
+// what was last on the machine's console, and its row the last that is known.
 func TestLabBootMatrix(t *testing.T) {
 	if os.Getenv("MUSTER_LAB") == "" {
 		t.Skip("machines are tested with MUSTER_LAB=1 (make test-boot)")
 	}
-	var table []string
+	table := make([]string, len(cells)) // each cell its own row
+	t.Cleanup(func() {
+		t.Logf("from power-on to facts accepted, or to what was chosen:\n%s", strings.Join(rowsOf(table), "\n"))
+	})
 	for i, c := range cells {
 		if !c.quick && os.Getenv("MUSTER_BOOT") == "" {
 			continue
 		}
 		name := strings.Join(strings.FieldsFunc(c.String(), func(r rune) bool { return strings.ContainsRune(" ,()", r) }), "-")
 		t.Run(name, func(t *testing.T) {
-			table = append(table, fmt.Sprintf("%s  FAILED", c))
-			took := bootCell(t, i, c)
-			table[len(table)-1] = fmt.Sprintf("%-56s %6.1f s", c, took.Seconds())
+			t.Parallel()
+			b := &cellBoot{cell: c}
+			t.Cleanup(func() { table[i] = fmt.Sprintf("%-68s %s", c, b.outcome(t)) })
+			b.up(t, fmt.Sprintf("mboot%d", i))
+			b.boot(t)
 		})
 	}
-	t.Logf("from power-on to facts accepted:\n%s", strings.Join(table, "\n"))
 }
 
-// bootCell switches a machine on and gives the time to its facts.
-func bootCell(t *testing.T, i int, c cell) time.Duration {
+// rowsOf leaves out the cells that were not asked for.
+func rowsOf(table []string) []string {
+	var rows []string
+	for _, row := range table {
+		if row != "" {
+			rows = append(rows, row)
+		}
+	}
+	return rows
+}
+
+// A cellBoot is one cell under way.
+type cellBoot struct {
+	cell
+	rack    *Rack
+	server  *Server
+	machine *Machine
+	life    *Life
+	took    time.Duration
+}
+
+func (b *cellBoot) outcome(t *testing.T) string {
+	switch {
+	case t.Skipped():
+		return "skipped"
+	case !t.Failed():
+		return fmt.Sprintf("%6.1f s", b.took.Seconds())
+	case b.life == nil || len(b.life.Events) == 0:
+		return "FAILED  the machine was never heard of"
+	}
+	e := b.life.Events[len(b.life.Events)-1]
+	return fmt.Sprintf("FAILED  last heard at %.1f s: %s %s", e.Time.Sub(b.life.Start).Seconds(), e.Kind, e.Text)
+}
+
+// up makes the rack, the servers and the machine, which is off.
+func (b *cellBoot) up(t *testing.T, name string) {
 	t.Helper()
-	r, err := Up(t.Context(), Config{Name: fmt.Sprintf("mboot%d", i), Dir: t.TempDir(), Prefix: netip.MustParsePrefix("10.77.0.1/24")})
+	if program := recipes[b.firmware].program; !installed(program)() {
+		t.Skipf("no %s: apt-get install qemu-system-arm qemu-efi-aarch64", program)
+	}
+	loaders := b.loaders(t)
+	ramdisk := filepath.Join(labCache(), "ramdisk")
+	if b.firmware == ARM64 {
+		ramdisk = ramdiskARM64(t)
+	}
+	var err error
+	b.rack, err = Up(t.Context(), Config{Name: name, Dir: t.TempDir(), Prefix: netip.MustParsePrefix("10.77.0.1/24")})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := r.Down(); err != nil {
+		if err := b.rack.Down(); err != nil {
 			t.Error(err)
 		}
 	})
-	if c.dhcp == "proxy" {
-		if _, err := exec.LookPath("dnsmasq"); err != nil {
-			t.Skip("no dnsmasq: apt-get install dnsmasq-base")
+	b.besides(t)
+	b.server, err = b.rack.Serve(ServerConfig{Program: "../../bin/muster", Ramdisk: ramdisk, Args: b.args(t, loaders)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.server.Kill)
+	b.machine, err = b.rack.Machine(b.machineConfig(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// besides starts the other DHCP server, if there is one.
+func (b *cellBoot) besides(t *testing.T) {
+	t.Helper()
+	kind := b.beside
+	if kind == "" {
+		kind = "dnsmasq"
+	}
+	switch b.dhcp {
+	case "proxy":
+		startSiteDHCP(t, b.rack, kind, "", false)
+	case "same-host":
+		startSiteDHCP(t, b.rack, kind, dhcpConfig(t, b.rack, kind, "--same-host"), true)
+	case "off":
+		startSiteDHCP(t, b.rack, kind, dhcpConfig(t, b.rack, kind), false)
+	}
+}
+
+// loaders makes the loader directory.
+func (b *cellBoot) loaders(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, f := range b.files {
+		path := filepath.Join(dir, f.name)
+		if f.from.name == "" {
+			makeGRUB(t, "i386-pc-pxe", path, "-p", "(pxe)/grub")
+			continue
 		}
-		otherDHCP(t, r)
+		if err := os.Symlink(filepath.Join(f.from.root(t), f.file), path); err != nil {
+			t.Fatal(err)
+		}
 	}
-	s, err := r.Serve(ServerConfig{Program: "../../bin/muster", Ramdisk: filepath.Join(labCache(), "ramdisk"), Args: cellArgs(t, r, c)})
+	return dir
+}
+
+func (b *cellBoot) args(t *testing.T, loaders string) []string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "muster.yaml")
+	if err := os.WriteFile(file, []byte(b.config+"loaders: "+loaders+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	console := "ttyS0"
+	if b.firmware == ARM64 {
+		console = "ttyAMA0"
+	}
+	args := []string{"--dhcp", b.dhcp}
+	if b.dhcp == "server" {
+		args = b.rack.ServeArgs(BIOS)
+	}
+	return append(args, "--kernel-args", "console="+console+" quiet loglevel=4", "--config", file)
+}
+
+func (b *cellBoot) machineConfig(t *testing.T) MachineConfig {
+	t.Helper()
+	c := MachineConfig{Name: "m", Firmware: b.firmware, HTTPBoot: b.http}
+	if b.choice != nil && b.choice.disk {
+		c.Disks = []DiskConfig{{Path: speakingDisk(t, b.firmware)}}
+	}
+	if b.choice != nil && b.choice.screen != nil {
+		c.Extra = []string{"-device", "VGA"}
+	}
+	return c
+}
+
+// boot switches the machine on and waits for its facts, or for what the choice shows.
+func (b *cellBoot) boot(t *testing.T) {
+	t.Helper()
+	l, err := NewLife(t.Context(), b.server, b.machine, testWriter{t})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(s.Kill)
-	m, err := r.Machine(MachineConfig{Name: "m", Firmware: c.firmware, HTTPBoot: c.http})
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := NewLife(t.Context(), s, m, testWriter{t})
-	if err != nil {
-		t.Fatal(err)
-	}
+	b.life = l
 	ctx, cancel := context.WithTimeoutCause(t.Context(), 6*time.Minute, fmt.Errorf("not within 6 minutes"))
 	defer cancel()
 	if err := l.On(); err != nil {
 		t.Fatal(err)
 	}
-	if c.reset != "" {
-		if _, err := l.Until(ctx, c.reset+" to be fetched", Kind("tftp", "read "+c.reset+": sent")); err != nil {
+	if b.reset != "" {
+		if _, err := l.Until(ctx, b.reset+" to be fetched", Kind("tftp", "read "+b.reset+": sent")); err != nil {
 			t.Fatal(err)
 		}
-		if err := m.Reset(); err != nil {
+		if err := b.machine.Reset(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	e, err := l.Until(ctx, "the machine's facts", Kind(broker.EventRegistered, ""))
+	if b.choice != nil {
+		err = b.choose(ctx)
+	} else {
+		var e broker.Event
+		e, err = l.Until(ctx, "the machine's facts", Kind(broker.EventRegistered, ""))
+		b.took = e.Time.Sub(l.Start)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	checkWay(t, l, c.asks)
-	return e.Time.Sub(l.Start)
+	checkWay(t, l, b.asks)
 }
 
-func cellArgs(t *testing.T, r *Rack, c cell) []string {
-	t.Helper()
-	loaders := t.TempDir()
-	if c.firmware == BIOS && c.loader == "grub" {
-		makeGRUB(t, filepath.Join(loaders, "grub.0"))
+// choose presses the key at the menu and waits for what is to be seen.
+func (b *cellBoot) choose(ctx context.Context) error {
+	if _, err := b.machine.WaitConsole(ctx, regexp.MustCompile(regexp.QuoteMeta(b.choice.prompt))); err != nil {
+		return b.stuck(err)
 	}
-	file := filepath.Join(t.TempDir(), "muster.yaml")
-	if err := os.WriteFile(file, []byte(c.config+"loaders: "+loaders+"\n"), 0o600); err != nil {
-		t.Fatal(err)
+	if err := b.machine.press(ctx, b.choice.key); err != nil {
+		return err
 	}
-	args := []string{"--dhcp", "proxy", "--kernel-args", "console=ttyS0 quiet loglevel=4"}
-	if c.dhcp == "server" {
-		args = r.ServeArgs(BIOS)
+	var err error
+	if b.choice.screen != nil {
+		err = b.machine.waitScreen(ctx, b.choice.screen)
+	} else {
+		_, err = b.machine.WaitConsole(ctx, b.choice.shows)
 	}
-	return append(args, "--config", file)
+	if err != nil {
+		return b.stuck(err)
+	}
+	b.took = time.Since(b.life.Start)
+	asked := b.asks[len(b.asks)-1]
+	_, err = b.life.Until(ctx, asked, func(e broker.Event) bool { return asks(e, asked) })
+	return err
 }
 
-// makeGRUB makes the image that grub-mknetdir would, its modules inside: a GRUB for PXE on BIOS.
-func makeGRUB(t *testing.T, path string) {
+// stuck adds the timeline to what the console said.
+func (b *cellBoot) stuck(err error) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if b.life.Events == nil {
+		ctx, cancel = context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+	}
+	_, _ = b.life.Until(ctx, "the rest", func(broker.Event) bool { return false })
+	return fmt.Errorf("%w; the timeline:\n%s", err, b.life.Timeline())
+}
+
+// press presses a key of the keyboard, by QEMU's name of it.
+func (m *Machine) press(ctx context.Context, key string) error {
+	_, err := m.QMP(ctx, "send-key", map[string]any{"keys": []any{map[string]any{"type": "qcode", "data": key}}})
+	return err
+}
+
+// waitScreen waits for a text on the display, which must be in a text mode of VGA: at 0xb8000, a byte for the letter and
+// one for its colour.
+func (m *Machine) waitScreen(ctx context.Context, want *regexp.Regexp) error {
+	for {
+		file := m.path("screen")
+		if _, err := m.QMP(ctx, "pmemsave", map[string]any{"val": 0xb8000, "size": 80 * 25 * 2, "filename": file}); err != nil {
+			return err
+		}
+		cells, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		var text strings.Builder
+		for i := 0; i+1 < len(cells); i += 2 {
+			if i%160 == 0 {
+				text.WriteByte('\n')
+			}
+			text.WriteByte(min(max(cells[i], ' '), '~'))
+		}
+		if want.MatchString(text.String()) {
+			return nil
+		}
+		if pause(ctx, time.Second); ctx.Err() != nil {
+			return fmt.Errorf("await %q on the display: %w; it shows:%s", want, context.Cause(ctx), text.String())
+		}
+	}
+}
+
+// asks says whether an event is the machine's asking for a name, such as "tftp pxelinux.0", and getting it.
+func asks(e broker.Event, what string) bool {
+	proto, name, _ := strings.Cut(what, " ")
+	return e.Kind == proto && strings.Contains(e.Data["name"], name) && e.Data["what"] != "miss"
+}
+
+// checkWay looks for the names in the machine's events, in their order.
+func checkWay(t *testing.T, l *Life, names []string) {
 	t.Helper()
-	modules := strings.Fields("pxe tftp normal configfile linux echo sleep reboot test search chain biosdisk part_gpt part_msdos boot serial terminal")
-	args := append([]string{"-O", "i386-pc-pxe", "-o", path, "-p", "(pxe)/grub"}, modules...)
-	if out, err := exec.Command("grub-mkimage", args...).CombinedOutput(); err != nil {
+	for _, e := range l.Events {
+		if len(names) > 0 && asks(e, names[0]) {
+			names = names[1:]
+		}
+	}
+	if len(names) > 0 {
+		t.Errorf("the machine came without asking for %q:\n%s", names, l.Timeline())
+	}
+}
+
+// makeGRUB makes an image as grub-mknetdir would, its modules inside.
+func makeGRUB(t *testing.T, format, path string, args ...string) {
+	t.Helper()
+	modules := "normal configfile linux echo sleep reboot test search boot serial terminal halt "
+	if strings.HasPrefix(format, "i386-pc") {
+		modules += "pxe tftp chain biosdisk part_gpt part_msdos"
+	}
+	args = append(append([]string{"-O", format, "-o", path}, args...), strings.Fields(modules)...)
+	if out, err := exec.CommandContext(t.Context(), "grub-mkimage", args...).CombinedOutput(); err != nil {
 		t.Fatalf("grub-mkimage: %v: %s", err, out)
 	}
 }
 
-// checkWay looks for the names in the machine's events, in their order.
-func checkWay(t *testing.T, l *Life, asks []string) {
+// diskSays is what speakingDisk's system says.
+var diskSays = regexp.MustCompile(`The disk starts\.`)
+
+// speakingDisk makes a disk whose system says that it was started: a boot sector for BIOS, and a GRUB where UEFI looks
+// for a loader on a disk.
+func speakingDisk(t *testing.T, f Firmware) string {
 	t.Helper()
-	for _, e := range l.Events {
-		if len(asks) == 0 {
-			return
+	dir := t.TempDir()
+	disk := filepath.Join(dir, "disk.raw")
+	if f == BIOS {
+		// Print the text behind the code by INT 10h, function 0Eh, and halt.
+		code := []byte{0x31, 0xc0, 0x8e, 0xd8, 0xfc, 0xbe, 0x19, 0x7c, 0xac, 0x84, 0xc0, 0x74, 0x09, 0xb4, 0x0e, 0xbb, 0x07, 0x00, 0xcd, 0x10, 0xeb, 0xf2, 0xf4, 0xeb, 0xfd}
+		sector := append(code, "The disk starts.\r\n\x00"...)
+		image := make([]byte, 1<<20)
+		copy(image, sector)
+		binary.LittleEndian.PutUint16(image[510:], 0xaa55)
+		if err := os.WriteFile(disk, image, 0o600); err != nil {
+			t.Fatal(err)
 		}
-		proto, name, _ := strings.Cut(asks[0], " ")
-		if e.Kind == proto && strings.Contains(e.Data["name"], name) && e.Data["what"] != "miss" {
-			asks = asks[1:]
+		return disk
+	}
+	loader, config := filepath.Join(dir, "loader.efi"), filepath.Join(dir, "early.cfg")
+	if err := os.WriteFile(config, []byte("echo 'The disk starts.'\nsleep 600\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	makeGRUB(t, "x86_64-efi", loader, "-p", "/", "-c", config)
+	for _, line := range [][]string{
+		{"mformat", "-C", "-i", disk, "-T", "65536", "-h", "16", "-s", "32", "::"},
+		{"mmd", "-i", disk, "::/EFI", "::/EFI/BOOT"},
+		{"mcopy", "-i", disk, loader, "::/EFI/BOOT/BOOTX64.EFI"},
+	} {
+		muster(t, line...)
+	}
+	return disk
+}
+
+// builtARM64 is the discovery ramdisk of 64-bit ARM, made once for all cells.
+var builtARM64 struct {
+	sync.Once
+	dir string
+	err error
+}
+
+// ramdiskARM64 builds it around Debian's kernel.
+func ramdiskARM64(t *testing.T) string {
+	t.Helper()
+	deb := os.Getenv("MUSTER_ARM64_KERNEL")
+	if deb == "" {
+		deb = kernelARM64.deb(t)
+	}
+	b := &builtARM64
+	b.Do(func() {
+		b.dir = filepath.Join(labCache(), "ramdisk-arm64")
+		out, err := exec.Command("../../bin/muster", "ramdisk", "build", "--source", "../..", "--arch", "arm64", "--kernel", deb, "-o", b.dir).CombinedOutput()
+		if err != nil {
+			b.err = fmt.Errorf("build the ramdisk of arm64: %w: %s", err, out)
 		}
+	})
+	if b.err != nil {
+		t.Fatal(b.err)
 	}
-	if len(asks) > 0 {
-		t.Errorf("the machine came without asking for %q:\n%s", asks, l.Timeline())
-	}
+	return b.dir
 }

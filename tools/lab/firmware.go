@@ -14,9 +14,10 @@ const (
 	BIOS       Firmware = "bios"       // SeaBIOS; its network boot is the iPXE ROM on the NIC
 	UEFI       Firmware = "uefi"       // OVMF with its own PXE and HTTP clients
 	SecureBoot Firmware = "secureboot" // OVMF with Microsoft's keys enrolled, which starts only signed loaders
+	ARM64      Firmware = "arm64"      // the same firmware as UEFI, for 64-bit ARM: another processor, another emulator
 )
 
-// Firmwares lists all of them, the plainest first.
+// Firmwares lists those of x86 machines, the plainest first.
 var Firmwares = []Firmware{BIOS, UEFI, SecureBoot}
 
 // ParseFirmware reads bios, uefi or secureboot.
@@ -31,7 +32,10 @@ func ParseFirmware(s string) (Firmware, error) {
 
 // A recipe is what QEMU needs for a firmware. code and vars are empty for SeaBIOS, QEMU's own default.
 type recipe struct {
+	program    string // QEMU
+	cpu        string // its processor model, unless the machine names one
 	code, vars string // flash images of OVMF: the program, and the variables to start from
+	loader     string // on removable media (UEFI 2.10 section 3.5.1.1)
 	args       []string
 }
 
@@ -39,18 +43,28 @@ type recipe struct {
 // src/sercon.c); OVMF does so by itself. Secure Boot counts only if variables can be written from system management mode
 // alone (OvmfPkg/README, "SMM support").
 var recipes = map[Firmware]recipe{
-	BIOS: {args: []string{"-machine", "q35,graphics=off"}},
+	BIOS: {program: qemuX64, cpu: fastestCPU, args: []string{"-machine", "q35,graphics=off"}},
 	UEFI: {
+		program: qemuX64, cpu: fastestCPU, loader: `\EFI\BOOT\BOOTX64.EFI`,
 		code: "/usr/share/OVMF/OVMF_CODE_4M.fd",
 		vars: "/usr/share/OVMF/OVMF_VARS_4M.fd",
 		args: []string{"-machine", "q35"},
 	},
 	SecureBoot: {
+		program: qemuX64, cpu: fastestCPU, loader: `\EFI\BOOT\BOOTX64.EFI`,
 		code: "/usr/share/OVMF/OVMF_CODE_4M.ms.fd",
 		vars: "/usr/share/OVMF/OVMF_VARS_4M.ms.fd",
 		args: []string{"-machine", "q35,smm=on", "-global", "driver=cfi.pflash01,property=secure,value=on"},
 	},
+	ARM64: {
+		program: "qemu-system-aarch64", cpu: "cortex-a57", loader: `\EFI\BOOT\BOOTAA64.EFI`,
+		code: "/usr/share/AAVMF/AAVMF_CODE.fd",
+		vars: "/usr/share/AAVMF/AAVMF_VARS.fd",
+		args: []string{"-machine", "virt"},
+	},
 }
+
+const qemuX64 = "qemu-system-x86_64"
 
 // flashArgs maps OVMF and the machine's own variables into its flash. The second switch takes PXE over IPv6 out of the
 // firmware's list (OvmfPkg/PlatformPei, "opt/org.tianocore/IPv6PXESupport"): the rack speaks IPv4.
@@ -112,5 +126,5 @@ func (c MachineConfig) bootOptions(macs []macAddr) []bootOption {
 		}
 		options = append(options, bootOption{name, path})
 	}
-	return append(options, bootOption{"Disk", filePath(`\EFI\BOOT\BOOTX64.EFI`)})
+	return append(options, bootOption{"Disk", filePath(recipes[c.Firmware].loader)})
 }

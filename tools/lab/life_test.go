@@ -361,7 +361,7 @@ func TestLabProxy(t *testing.T) {
 	if _, err := s.server.Apply(ctx, []byte(keep)); err != nil {
 		t.Fatal(err)
 	}
-	otherDHCP(t, s.rack)
+	startSiteDHCP(t, s.rack, "dnsmasq", "", false)
 	if err := s.life.On(); err != nil {
 		t.Fatal(err)
 	}
@@ -375,35 +375,4 @@ func TestLabProxy(t *testing.T) {
 	if ip := n.Facts.NICs[0].IPv4; len(ip) != 1 || !strings.HasPrefix(ip[0], "10.77.0.15") {
 		t.Errorf("the machine has %v; want an address of the other server's pool, 10.77.0.150-159", ip)
 	}
-}
-
-// otherDHCP runs dnsmasq on a host of its own, on the rack's bridge.
-func otherDHCP(t *testing.T, r *Rack) {
-	t.Helper()
-	host := r.Name() + "d"
-	for _, args := range [][]string{
-		{"netns", "add", host},
-		{"link", "add", "up0", "netns", host, "type", "veth", "peer", "name", "dhcp0", "netns", r.Name()},
-		{"-n", r.Name(), "link", "set", "dhcp0", "master", Bridge, "up"},
-		{"-n", host, "addr", "add", "10.77.0.2/24", "dev", "up0"},
-		{"-n", host, "link", "set", "up0", "up"},
-	} {
-		if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
-			t.Fatalf("ip %v: %v: %s", args, err, out)
-		}
-	}
-	t.Cleanup(func() {
-		if out, err := exec.Command("ip", "netns", "del", host).CombinedOutput(); err != nil {
-			t.Errorf("ip netns del %s: %v: %s", host, err, out)
-		}
-	})
-	d := exec.CommandContext(t.Context(), "ip", "netns", "exec", host, "dnsmasq", "--no-daemon", "--conf-file=/dev/null", "--port=0",
-		"--interface=up0", "--bind-interfaces", "--dhcp-range=10.77.0.150,10.77.0.159,1h", "--dhcp-authoritative", "--leasefile-ro", "--user=root")
-	if err := d.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = d.Process.Kill() // it may have ended with the test's context
-		_ = d.Wait()
-	})
 }

@@ -23,7 +23,7 @@ type MachineConfig struct {
 	Firmware  Firmware // if empty, BIOS
 	MemoryMiB int      // if 0, 1024
 	CPUs      int      // if 0, 1
-	CPU       string   // QEMU's processor model; if empty, the fastest in emulation
+	CPU       string   // QEMU's processor model; if empty, that of the firmware's recipe
 	MACs      []string // one NIC for each, 8 at most; if empty, one whose address is derived from the names
 	NIC       string   // QEMU's device; if empty, virtio-net-pci, the only one OVMF boots from
 	HTTPBoot  bool     // UEFI asks for HTTP boot instead of PXE
@@ -167,7 +167,7 @@ func (c MachineConfig) withDefaults(rack string) MachineConfig {
 		c.CPUs = 1
 	}
 	if c.CPU == "" {
-		c.CPU = fastestCPU
+		c.CPU = recipes[c.Firmware].cpu
 	}
 	if len(c.MACs) == 0 {
 		c.MACs = []string{fmt.Sprintf("52:54:00:%02x:%02x:%02x", sum[0], sum[1], sum[2])} // QEMU's prefix, locally administered
@@ -199,7 +199,8 @@ func (c MachineConfig) check() ([]macAddr, error) {
 	if !machineName.MatchString(c.Name) {
 		return nil, fmt.Errorf("name a machine %q: want 1 to 32 of a-z, 0-9 and dash", c.Name)
 	}
-	if _, err := ParseFirmware(string(c.Firmware)); err != nil {
+	if recipes[c.Firmware].program == "" {
+		_, err := ParseFirmware(string(c.Firmware))
 		return nil, fmt.Errorf("add machine %q: %w", c.Name, err)
 	}
 	if len(c.MACs) > maxNICs || len(c.Disks) > maxDisks {
@@ -300,7 +301,7 @@ func (m *Machine) start() (*process, error) {
 		return nil, err
 	}
 
-	cmd := m.rack.Command(context.Background(), "qemu-system-x86_64", m.args()...)
+	cmd := m.rack.Command(context.Background(), recipes[m.config.Firmware].program, m.args()...)
 	cmd.Stdout, cmd.Stderr = stderr, stderr
 	cmd.ExtraFiles = []*os.File{theirs} // becomes descriptor 3
 	run := &process{ended: make(chan struct{})}

@@ -152,7 +152,7 @@ var hostRequirements = []requirement{
 	{what: "root", fix: "run as root", met: func() bool { return os.Geteuid() == 0 }},
 	{what: "/dev/net/tun", fix: "modprobe tun", met: exists("/dev/net/tun")},
 	{what: "ip", pkg: "iproute2", met: installed("ip")},
-	{what: "qemu-system-x86_64", pkg: "qemu-system-x86", met: installed("qemu-system-x86_64")},
+	{what: "qemu-system-x86_64", pkg: "qemu-system-x86", met: installed(qemuX64)},
 	{what: "SeaBIOS", pkg: "seabios", met: exists("/usr/share/seabios/bios-256k.bin")},
 	{what: "iPXE ROMs for QEMU", pkg: "ipxe-qemu", met: exists("/usr/lib/ipxe/qemu/pxe-virtio.rom")},
 	{what: "OVMF", pkg: "ovmf", met: exists(recipes[UEFI].code, recipes[UEFI].vars, recipes[SecureBoot].code, recipes[SecureBoot].vars)},

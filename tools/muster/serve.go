@@ -312,11 +312,14 @@ func (s *server) reportLoaders(l boot.Loaders) error {
 	return err
 }
 
-// client says whose an address is, as far as DHCP was seen.
+// client says whose an address is, as far as DHCP was seen, or the link tells.
 func (s *server) client(a netip.Addr) boot.Client {
-	c := boot.Client{Addr: a}
+	c, ok := boot.Client{Addr: a}, false
 	if s.dhcp != nil {
-		c.MAC, _ = s.dhcp.MACOf(a)
+		c.MAC, ok = s.dhcp.MACOf(a)
+	}
+	if !ok {
+		c.MAC, _ = boot.Neighbour(a)
 	}
 	return c
 }
