@@ -73,6 +73,7 @@ func (p *Program) Refs() []string { return slices.Sorted(maps.Keys(p.refs)) }
 type Result struct {
 	Verdict Verdict
 	Cause   string // why the verdict is Undecided: the first fact that is not known; else ""
+	Code    string // class of the cause, of rules in Razor's language: missing-fact; else ""
 	Parts   []Part // from Explain only
 }
 
