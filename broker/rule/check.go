@@ -17,6 +17,7 @@ type checker struct {
 	depth  int
 	scopes []scope // elements in reach, innermost last
 	refs   map[string]bool
+	tags   map[string]string // name to the place where it is first referred to
 }
 
 // A scope is the element that a test of any, all and so on looks at.
@@ -41,7 +42,7 @@ func (c *checker) new(at int, t *term) (*term, *Error) {
 	if c.terms > maxTerms {
 		return nil, c.fault(at, "the rule has more than %d terms", maxTerms)
 	}
-	if t.shape == fact || t.folded || c.varies(t) {
+	if t.shape == fact || t.folded || t.live || c.varies(t) {
 		return t, nil
 	}
 	r := run{}

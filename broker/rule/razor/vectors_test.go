@@ -53,7 +53,7 @@ func (s *saved) save(name, src string) *razor.Program {
 		return nil
 	}
 	s.programs[name] = p
-	if rule.Cycle(name, s.refs) != nil {
+	if rule.Cycle([]string{name}, s.refs) != nil {
 		s.codes = append(s.codes, string(razor.Cycle))
 		return nil
 	}
