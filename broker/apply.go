@@ -12,6 +12,8 @@ type Applied struct {
 	Kind   string `json:"kind"`
 	Name   string `json:"name"`
 	Result string `json:"result"` // created, changed, unchanged, deleted
+	// Warnings say what was taken and will not do what it seems to.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // Apply takes objects as an operator wrote them, all or none: rules are compiled and references checked first. The
@@ -37,7 +39,7 @@ func (b *Broker) Apply(ctx context.Context, objects []Object, who string) ([]App
 			if err != nil {
 				return err
 			}
-			results = append(results, Applied{o.Kind, o.Name, r})
+			results = append(results, Applied{Kind: o.Kind, Name: o.Name, Result: r})
 			if r == "unchanged" {
 				continue
 			}
@@ -47,9 +49,14 @@ func (b *Broker) Apply(ctx context.Context, objects []Object, who string) ([]App
 			}
 		}
 		return nil
-	})
+	}, tagNames(objects)...)
 	if err != nil {
 		return nil, err
+	}
+	for i, r := range results {
+		if r.Kind == KindTag {
+			results[i].Warnings = b.cat.Load().warnings(r.Name)
+		}
 	}
 	return results, b.Reconcile(ctx)
 }
@@ -78,8 +85,18 @@ func (b *Broker) DeleteObject(ctx context.Context, kind, name, who string) error
 	return b.Reconcile(ctx)
 }
 
-// replaceCatalog changes objects and puts the catalog in force that they make, or changes nothing.
-func (b *Broker) replaceCatalog(ctx context.Context, f func(Tx) error) error {
+func tagNames(objects []Object) (names []string) {
+	for _, o := range objects {
+		if o.Kind == KindTag {
+			names = append(names, o.Name)
+		}
+	}
+	return names
+}
+
+// replaceCatalog changes objects and puts the catalog in force that they make, or changes nothing. saved are the tags
+// among them.
+func (b *Broker) replaceCatalog(ctx context.Context, f func(Tx) error, saved ...string) error {
 	b.catMu.Lock()
 	defer b.catMu.Unlock()
 	var cat *catalog
@@ -91,7 +108,7 @@ func (b *Broker) replaceCatalog(ctx context.Context, f func(Tx) error) error {
 		if cat, err = b.loadCatalog(tx); err != nil {
 			return err
 		}
-		return cat.refs()
+		return cat.refs(saved...)
 	})
 	if err == nil {
 		b.cat.Store(cat)
@@ -108,7 +125,7 @@ func (b *Broker) checkRule(o Object) error {
 	if err != nil {
 		return err
 	}
-	if _, err := b.schema.Compile(t.Rule); err != nil {
+	if _, err := compileRule(b.schema, t.Rule); err != nil {
 		return invalid("tag %s: %s", t.Name, err)
 	}
 	return nil

@@ -7,88 +7,38 @@ import (
 	"strings"
 	"time"
 
-	"muster/agent/facts"
 	"muster/broker/rule"
 	"muster/broker/task"
 )
 
 // A catalog is what operators applied, compiled: it is made anew after every apply and never changed.
 type catalog struct {
-	revision int64         // of the objects
-	tags     []compiledTag // by name
-	policies []Policy      // in the order they are asked
+	revision int64              // of the objects
+	rules    string             // hash of the tags: other rules have another
+	tags     []Tag              // by name
+	programs map[string]program // of the tags
+	policies []Policy           // in the order they are asked
 	repos    map[string]Repo
 	ramdisks []Ramdisk // in the order they are asked
 	tasks    map[string]*task.Task
-	rules    string // hash of the tags: other rules have another
-}
-
-type compiledTag struct {
-	Tag
-	program *rule.Program
-}
-
-// nodeView is what rules may read as `node`.
-type nodeView struct {
-	ID        string   `json:"id"`
-	State     string   `json:"state"`
-	Hostname  string   `json:"hostname"`
-	Policy    string   `json:"policy"`
-	Installed string   `json:"installed"`
-	Protected bool     `json:"protected"`
-	EFI       bool     `json:"efi"`
-	MACs      []string `json:"macs"`
-}
-
-func viewOf(n *Node) nodeView {
-	return nodeView{ID: n.ID, State: string(n.State), Hostname: n.Hostname, Policy: n.Policy, Installed: n.Installed,
-		Protected: n.Protected, EFI: n.Boot.EFI, MACs: n.Keys.MACs}
-}
-
-// newSchema is the environment of tag rules.
-func newSchema() (*rule.Schema, error) {
-	return rule.NewSchema(map[string]any{"facts": facts.Facts{}, "node": nodeView{}, "meta": map[string]any{}})
-}
-
-// environment gives a node's values for rules.
-func environment(n *Node) (map[string]any, error) {
-	known, meta := n.Facts, n.Meta
-	if known == nil {
-		known = &facts.Facts{} // every fact is unknown
-	}
-	if meta == nil {
-		meta = map[string]any{}
-	}
-	env := map[string]any{}
-	for root, v := range map[string]any{"facts": *known, "node": viewOf(n), "meta": meta} {
-		tree, err := rule.Tree(v)
-		if err != nil {
-			return nil, fmt.Errorf("read %s of node %s: %w", root, n.ID, err)
-		}
-		env[root] = tree
-	}
-	return env, nil
 }
 
 // loadCatalog reads and compiles all objects of a transaction.
 func (b *Broker) loadCatalog(tx Tx) (*catalog, error) {
-	c := &catalog{repos: map[string]Repo{}, tasks: b.tasks}
+	c := &catalog{repos: map[string]Repo{}, tasks: b.tasks, programs: map[string]program{}}
 	var err error
 	if c.revision, err = tx.Revision(); err != nil {
 		return nil, err
 	}
-	tags, err := all[Tag](tx, KindTag)
-	if err != nil {
+	if c.tags, err = all[Tag](tx, KindTag); err != nil {
 		return nil, err
 	}
-	for _, t := range tags {
-		p, err := b.schema.Compile(t.Rule)
-		if err != nil {
+	for _, t := range c.tags {
+		if c.programs[t.Name], err = compileRule(b.schema, t.Rule); err != nil {
 			return nil, invalid("tag %s: %s", t.Name, err)
 		}
-		c.tags = append(c.tags, compiledTag{t, p})
 	}
-	if c.rules, err = hashOf(tags); err != nil {
+	if c.rules, err = hashOf(c.tags); err != nil {
 		return nil, err
 	}
 	if c.policies, err = all[Policy](tx, KindPolicy); err != nil {
@@ -125,15 +75,15 @@ func all[T any](tx Tx, kind string) ([]T, error) {
 	return list, nil
 }
 
-// refs checks what objects say of each other: a policy's tags, task, repo and ramdisk must be there.
-func (c *catalog) refs() error {
-	tags := map[string]bool{}
-	for _, t := range c.tags {
-		tags[t.Name] = true
+// refs checks what objects say of each other: a policy's tags, task, repo and ramdisk must be there, and tags may not
+// refer to each other in a circle. saved are the tags that just changed.
+func (c *catalog) refs(saved ...string) error {
+	if err := c.circle(saved); err != nil {
+		return err
 	}
 	for _, p := range c.policies {
 		for _, name := range append(slices.Clone(p.Tags), p.NotTags...) {
-			if !tags[name] {
+			if c.programs[name] == nil {
 				return invalid("policy %s: there is no tag %q: apply it before or with the policy", p.Name, name)
 			}
 		}
@@ -153,12 +103,44 @@ func (c *catalog) refs() error {
 	}
 	for _, r := range c.ramdisks {
 		for _, name := range r.Tags {
-			if !tags[name] {
+			if c.programs[name] == nil {
 				return invalid("ramdisk %s: there is no tag %q: apply it first", r.Name, name)
 			}
 		}
 	}
 	return nil
+}
+
+// circle refuses tags that need each other's verdict for their own, with the names in order.
+func (c *catalog) circle(saved []string) error {
+	for _, t := range c.tags {
+		saved = append(saved, t.Name)
+	}
+	names := rule.Cycle(saved, func(tag string) []string {
+		if p := c.programs[tag]; p != nil {
+			return p.Tags()
+		}
+		return nil
+	})
+	if names == nil {
+		return nil
+	}
+	return invalid("tag %s: cycle at %s: %s", names[0], c.programs[names[0]].TagPath(names[1]), strings.Join(names, " -> "))
+}
+
+// warnings are what was taken of a tag's rule and will not do what it seems to.
+func (c *catalog) warnings(tag string) []string {
+	p := c.programs[tag]
+	if p == nil {
+		return nil
+	}
+	list := slices.Clone(p.Warnings())
+	for _, name := range p.Tags() {
+		if c.programs[name] == nil {
+			list = append(list, fmt.Sprintf("there is no tag %s, which the rule refers to at %s", name, p.TagPath(name)))
+		}
+	}
+	return list
 }
 
 func (c *catalog) taskNames() []string {
@@ -184,13 +166,13 @@ func (c *catalog) policyOf(n *Node) *Policy {
 
 // evaluate runs every tag's rule on the node. A rule that can not be decided concerns its own tag only.
 func (c *catalog) evaluate(n *Node) ([]TagResult, error) {
-	env, err := environment(n)
+	env, err := c.environment(n)
 	if err != nil {
 		return nil, err
 	}
 	results := make([]TagResult, 0, len(c.tags))
 	for _, t := range c.tags {
-		r := t.program.Eval(env)
+		r, _ := env.judge(t.Name)
 		results = append(results, TagResult{Name: t.Name, Verdict: r.Verdict.String(), Cause: r.Cause})
 	}
 	return results, nil

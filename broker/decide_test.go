@@ -186,7 +186,7 @@ func TestHostname(t *testing.T) {
 func TestParseObjectsRefuses(t *testing.T) {
 	for _, tt := range []struct{ name, text, want string }{
 		{"an unknown kind", "kind: Tagg\nname: a", `kind "Tagg"`},
-		{"an unknown field", "kind: Tag\nname: a\nrule: true\nrul: x", `unknown field "rul"`},
+		{"an unknown field", "kind: Tag\nname: a\nrule: 'true'\nrul: x", `unknown field "rul"`},
 		{"a wrong type", "kind: Policy\nname: a\nmatch: all\ntask: image\nmax: many", "field max: want int"},
 		{"a doubled key", "kind: Tag\nname: a\nname: b\nrule: true", "already defined"},
 		{"a policy that would take every node unsaid", "kind: Policy\nname: a\ntask: image", "match: all"},

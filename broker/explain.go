@@ -83,14 +83,14 @@ func explainPolicies(n *Node, cands []candidate) []PolicyLine {
 }
 
 func (c *catalog) explainTags(n *Node) ([]TagExplanation, error) {
-	env, err := environment(n)
+	env, err := c.environment(n)
 	if err != nil {
 		return nil, err
 	}
 	list := []TagExplanation{}
 	for _, t := range c.tags {
-		r := t.program.Explain(env)
-		x := TagExplanation{Name: t.Name, Rule: t.Rule, Verdict: r.Verdict.String(), Cause: r.Cause}
+		r := c.programs[t.Name].explain(env)
+		x := TagExplanation{Name: t.Name, Rule: string(t.Rule), Verdict: r.Verdict.String(), Cause: r.Cause}
 		for _, p := range r.Parts {
 			x.Parts = append(x.Parts, RulePart{p.Expr, p.Value})
 		}

@@ -12,13 +12,6 @@ import (
 	"github.com/goccy/go-yaml"
 )
 
-// Tag is a named rule over facts, metadata and state (package broker/rule is the language).
-type Tag struct {
-	Kind string `json:"kind"`
-	Name string `json:"name"`
-	Rule string `json:"rule"`
-}
-
 // Repo is a disk image that was imported: its bytes lie in the content store under SHA256.
 type Repo struct {
 	Kind        string `json:"kind"`
@@ -57,7 +50,7 @@ func ParseObjects(data []byte) ([]Object, error) {
 	var objects []Object
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	for i := 1; ; i++ {
-		var doc map[string]any
+		var doc document
 		switch err := dec.Decode(&doc); {
 		case errors.Is(err, io.EOF):
 			return objects, nil
@@ -79,7 +72,7 @@ func ParseObjects(data []byte) ([]Object, error) {
 // anchors finds "key: &name" and "key: *name", which could make a small file explode.
 var anchors = regexp.MustCompile(`(?m)(:|-)\s+[&*][A-Za-z0-9_]+\s*$`)
 
-func parseObject(doc map[string]any) (Object, error) {
+func parseObject(doc document) (Object, error) {
 	raw, err := json.Marshal(doc)
 	if err != nil {
 		return Object{}, invalid("%s", err)
@@ -138,7 +131,7 @@ func decodeStrict(raw []byte, v any) error {
 }
 
 func (t *Tag) check() error {
-	if strings.TrimSpace(t.Rule) == "" {
+	if strings.TrimSpace(string(t.Rule)) == "" {
 		return invalid("rule is empty")
 	}
 	return nil

@@ -1,6 +1,8 @@
 package rule
 
 import (
+	"errors"
+	"fmt"
 	"regexp"
 	"regexp/syntax"
 	"unicode/utf8"
@@ -15,6 +17,7 @@ type checker struct {
 	depth  int
 	scopes []scope // elements in reach, innermost last
 	refs   map[string]bool
+	tags   map[string]string // name to the place where it is first referred to
 }
 
 // A scope is the element that a test of any, all and so on looks at.
@@ -39,7 +42,7 @@ func (c *checker) new(at int, t *term) (*term, *Error) {
 	if c.terms > maxTerms {
 		return nil, c.fault(at, "the rule has more than %d terms", maxTerms)
 	}
-	if t.shape == fact || t.folded || c.varies(t) {
+	if t.shape == fact || t.folded || t.live || c.varies(t) {
 		return t, nil
 	}
 	r := run{}
@@ -299,20 +302,28 @@ func checkMatches(c *checker, at int, t *term) *Error {
 	if !pattern.folded || pattern.konst.kind != kindString {
 		return c.fault(at, "matches takes a pattern in quotes on its right")
 	}
-	if len(pattern.konst.s) > maxPattern {
-		return c.fault(at, "the pattern is longer than %d bytes", maxPattern)
+	var err error
+	if t.pattern, t.weight, err = CompilePattern(pattern.konst.s); err != nil {
+		return c.fault(at, "%v", err)
 	}
-	parsed, err := syntax.Parse(pattern.konst.s, syntax.Perl)
+	return nil
+}
+
+// CompilePattern makes a pattern, unless it is too long or too large. weight is the steps that 16 bytes cost it.
+func CompilePattern(src string) (pattern *regexp.Regexp, weight int, err error) {
+	if len(src) > maxPattern {
+		return nil, 0, fmt.Errorf("the pattern is longer than %d bytes", maxPattern)
+	}
+	parsed, err := syntax.Parse(src, syntax.Perl)
 	if err != nil {
-		return c.fault(at, "the pattern is not RE2: %v", err)
+		return nil, 0, fmt.Errorf("the pattern is not RE2: %w", err)
 	}
 	program, err := syntax.Compile(parsed.Simplify())
 	if err != nil || len(program.Inst) > maxInstructions {
-		return c.fault(at, "the pattern is too large")
+		return nil, 0, errors.New("the pattern is too large")
 	}
-	if t.pattern, err = regexp.Compile(pattern.konst.s); err != nil {
-		return c.fault(at, "the pattern is not RE2: %v", err)
+	if pattern, err = regexp.Compile(src); err != nil {
+		return nil, 0, fmt.Errorf("the pattern is not RE2: %w", err)
 	}
-	t.weight = 1 + len(program.Inst)/8
-	return nil
+	return pattern, 1 + len(program.Inst)/8, nil
 }

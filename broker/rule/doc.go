@@ -108,6 +108,7 @@
 //	lower(string)                        the string in lower case
 //	num(string)                          the decimal number in a string, such as a custom fact
 //	version_less(a, b)                   whether version or date a comes before b: runs of digits count as numbers
+//	tag("name")                          what another tag says of the node
 //	cidr_contains("10.0.0.0/8", ip)      whether the network has the address; a prefix length behind it is ignored
 //	mac_in(mac, "52:54:00:12:34:56", ...)  whether the MAC is one of these, case and separators aside; "52:54:00" is every MAC of a maker
 //
@@ -131,6 +132,18 @@
 //	version_less(facts.firmware.version, "2.9")                        // no
 //	version_less(facts.firmware.date, "2022-01-01")                    // yes
 //	len(facts.custom.rack) == 3 and "osd" in meta.roles                // yes
+//
+// # Other tags
+//
+// tag("name") is the verdict of another tag, which may be written in either language: a rule that depends on an undecided
+// one is undecided for the same cause. The name stands in quotes. Tags that refer to each other in a circle are refused
+// when they are saved, with the names in order; a tag that does not exist is allowed, and not known.
+//
+//	tag("storage") and facts.cpu.cores >= 16                           // yes
+//	not tag("old")                                                     // yes
+//	tag("bmc-ok") and facts.cpu.cores >= 16                            // undecided: tag bmc-ok: facts.bmc.firmware is not known
+//	tag("nowhere") or facts.cpu.cores >= 16                            // yes
+//	tag(facts.arch)                                                    // refused: line 1, column 1: tag takes the name of a tag in quotes
 //
 // # Unknown
 //
@@ -159,6 +172,30 @@
 //	count(facts.disks, .transport == "sas") > 2                        // no
 //	meta.owner == "ops"                                                // undecided: meta.owner is not known
 //	known(facts.disks[2].removable) and not facts.disks[1].removable   // yes
+//
+// # Incomplete sections
+//
+// A section that the agent could read in part only (one disk of many did not answer) holds what is there and lacks what
+// may be. What its lists show is a lower bound: any may be yes and never no, all may be no and never yes, counts and
+// lengths are known from below. Sums and indexes are not known, nor is what an object of the section leaves out, plain
+// booleans too. The cause names the section and what its collector said. In this manual that is facts.usb:
+//
+//	any(facts.usb, .vendor == "Yubico")                                // yes
+//	any(facts.usb, .vendor == "SanDisk")                               // undecided: facts.usb is incomplete: timeout: port 1-4: no answer
+//	none(facts.usb, .vendor == "Yubico")                               // no
+//	all(facts.usb, .vendor == "Yubico")                                // no
+//	all(facts.usb, .speed_mbps > 1)                                    // undecided: facts.usb is incomplete: timeout: port 1-4: no answer
+//	len(facts.usb) >= 2                                                // yes
+//	len(facts.usb) == 2                                                // undecided: facts.usb is incomplete: timeout: port 1-4: no answer
+//	count(facts.usb, .speed_mbps == 480) < 1                           // no
+//	facts.usb[0].vendor == "Yubico"                                    // undecided: facts.usb[0].vendor is not known (facts.usb is incomplete: timeout: port 1-4: no answer)
+//	known(facts.usb)                                                   // yes
+//
+// # Time
+//
+// There is no time in a rule, and no clock. A tag is judged when its node checks in and when tags change, at which moment
+// the node was just seen: a tag that says "not seen for 15 minutes" would never hold, or hold until something unrelated
+// asks again, and a policy would act on it. Ask such things where the answer is used at once, with muster get nodes.
 //
 // # Limits
 //

@@ -13,7 +13,7 @@ const tooCostly = "too costly: more than 100000 steps"
 
 // A run is one evaluation on one node.
 type run struct {
-	roots   map[string]any
+	env     *Env
 	element element
 	steps   int
 	spent   bool
@@ -22,9 +22,10 @@ type run struct {
 
 // An element is the member of a list that a test looks at.
 type element struct {
-	raw  any
-	list string
-	at   int
+	raw   any
+	list  string
+	at    int
+	lacks string // why things may be missing in it, "" when they are not
 }
 
 func (e element) name() string { return e.list + "[" + strconv.Itoa(e.at) + "]" }
@@ -70,15 +71,18 @@ func (r *run) name(t *term) string {
 
 func evalConstant(_ *run, t *term) value { return t.konst }
 
-// evalFact walks the tree of a root. What is not there is not known, whatever part of the path is missing.
+// evalFact walks the tree of a root. What is not there is not known, whatever part of the path is missing. Of a list
+// that lacks members no index is known: any of them may be another's.
 func evalFact(r *run, t *term) value {
-	raw, there := r.element.raw, true
+	raw, there, lacks := r.element.raw, true, r.element.lacks
 	if t.ref.root != "" {
-		raw, there = r.roots[t.ref.root]
+		raw, there = r.env.Roots[t.ref.root]
+		lacks = ""
 	}
 	for i, s := range t.ref.path {
-		if !there || raw == nil {
-			return notKnown(r.name(t))
+		raw, lacks = opened(raw, lacks)
+		if !there || raw == nil || s.list && lacks != "" {
+			return notKnown(r.name(t), lacks)
 		}
 		parent := raw
 		if raw, there = s.of(parent); there {
@@ -87,14 +91,22 @@ func evalFact(r *run, t *term) value {
 		if wrong := s.misplaced(parent); wrong != kindUnknown {
 			return unknown(fmt.Sprintf("%s has no %s: it stands on %s", r.name(t), s, wrong.withArticle()))
 		}
-		if t.ref.falsy && i == len(t.ref.path)-1 {
+		if t.ref.falsy && lacks == "" && i == len(t.ref.path)-1 {
 			return boolean(false)
 		}
 	}
+	raw, lacks = opened(raw, lacks)
 	if v, ok := scalar(raw); ok {
 		return v // without a name, which is costly to write
 	}
-	return fromTree(raw, r.name(t))
+	if raw == nil {
+		return notKnown(r.name(t), lacks)
+	}
+	v := fromTree(raw, r.name(t))
+	if v.kind == kindList {
+		v.more = lacks
+	}
+	return v
 }
 
 // of takes one step into a JSON tree.
@@ -185,7 +197,7 @@ func (r *run) each(list *term, visit func(it item) bool) (value, bool) {
 	defer func() { r.element = outer }()
 	for i := range v.items() {
 		it := v.item(i)
-		r.element = element{raw: it.raw, list: v.s, at: it.at}
+		r.element = element{raw: it.raw, list: v.s, at: it.at, lacks: v.more}
 		if !r.charge(1) {
 			return unknown(tooCostly), false
 		}
@@ -195,6 +207,9 @@ func (r *run) each(list *term, visit func(it item) bool) (value, bool) {
 	}
 	return v, true
 }
+
+// missing is a member that a list may lack: it may pass any test and fail it.
+func (v value) missing() (value, bool) { return unknown(v.more), v.more != "" }
 
 // belongs says whether an item is surely in its list.
 func (it item) belongs() value {
@@ -214,6 +229,9 @@ func evalAny(r *run, t *term) value {
 	if !ok {
 		return list
 	}
+	if missing, ok := list.missing(); ok {
+		return or(result, missing)
+	}
 	return result
 }
 
@@ -225,6 +243,9 @@ func evalAll(r *run, t *term) value {
 	})
 	if !ok {
 		return list
+	}
+	if missing, ok := list.missing(); ok {
+		return and(result, missing)
 	}
 	return result
 }
@@ -259,6 +280,9 @@ func evalCount(r *run, t *term) value {
 	if !ok {
 		return list
 	}
+	if list.more != "" {
+		return atLeast(sure, first(cause, list.more))
+	}
 	return between(sure, sure+unclear, cause)
 }
 
@@ -285,10 +309,10 @@ func evalFilter(r *run, t *term) value {
 	if !ok {
 		return list
 	}
-	return value{kind: kindList, data: kept, s: list.s}
+	return value{kind: kindList, data: kept, s: list.s, more: list.more}
 }
 
-// evalSum adds; one unclear element makes the sum unknown.
+// evalSum adds; one unclear element makes the sum unknown, as does one that may be missing: it may be negative.
 func evalSum(r *run, t *term) value {
 	sum := integer(0)
 	list, ok := r.each(t.args[0], func(it item) bool {
@@ -301,6 +325,9 @@ func evalSum(r *run, t *term) value {
 	})
 	if !ok {
 		return list
+	}
+	if missing, ok := list.missing(); ok {
+		return plus(sum, missing)
 	}
 	return sum
 }
@@ -321,18 +348,17 @@ func evalLen(r *run, t *term) value {
 }
 
 func (r *run) listLen(v value) value {
-	items, ok := v.data.([]item)
-	if !ok {
-		return integer(int64(v.items()))
-	}
-	var sure int64
-	cause := ""
+	most := int64(v.items())
+	sure, cause := most, ""
+	items, _ := v.data.([]item)
 	for _, it := range items {
-		if it.doubt == "" {
-			sure++
-			continue
+		if it.doubt != "" {
+			sure--
+			cause = first(cause, it.doubt)
 		}
-		cause = first(cause, it.doubt)
 	}
-	return between(sure, int64(len(items)), cause)
+	if v.more != "" {
+		return atLeast(sure, first(cause, v.more))
+	}
+	return between(sure, most, cause)
 }

@@ -118,11 +118,11 @@ func TestEvalTakesEveryKindOfTree(t *testing.T) {
 	}
 	for name, tree := range trees {
 		roots := map[string]any{"facts": map[string]any{"cpu": tree, "custom": map[string]string{"rack": "r12"}}, "node": map[string]any{"protected": false}}
-		if got := p.Eval(roots); got.Verdict != rule.Yes {
+		if got := p.Eval(&rule.Env{Roots: roots}); got.Verdict != rule.Yes {
 			t.Errorf("%s: %+v; want yes", name, got)
 		}
 	}
-	got := p.Eval(map[string]any{"facts": machine{}})
+	got := p.Eval(&rule.Env{Roots: map[string]any{"facts": machine{}}})
 	if want := "facts.cpu.cores has no .cores: it stands on a unknown"; got.Verdict != rule.Undecided || got.Cause == want {
 		t.Errorf("a struct as root: %+v; want undecided", got)
 	}
@@ -148,10 +148,10 @@ func TestEvalIsBounded(t *testing.T) {
 			continue
 		}
 		want := rule.Result{Verdict: rule.Undecided, Cause: "too costly: more than 100000 steps"}
-		if diff := cmp.Diff(want, p.Eval(roots)); diff != "" {
+		if diff := cmp.Diff(want, p.Eval(&rule.Env{Roots: roots})); diff != "" {
 			t.Errorf("%s: -want +got\n%s", src, diff)
 		}
-		if got := p.Explain(roots); got.Verdict != rule.Undecided {
+		if got := p.Explain(&rule.Env{Roots: roots}); got.Verdict != rule.Undecided {
 			t.Errorf("Explain(%s) = %+v; want undecided", src, got)
 		}
 	}
@@ -206,10 +206,10 @@ func TestExplain(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(test.want, p.Explain(roots)); diff != "" {
+			if diff := cmp.Diff(test.want, p.Explain(&rule.Env{Roots: roots})); diff != "" {
 				t.Errorf("Explain(%s): -want +got\n%s", test.rule, diff)
 			}
-			got := p.Eval(roots)
+			got := p.Eval(&rule.Env{Roots: roots})
 			if got.Verdict != test.want.Verdict || got.Cause != test.want.Cause {
 				t.Errorf("Eval(%s) = %+v; want what Explain says", test.rule, got)
 			}
@@ -225,6 +225,6 @@ func BenchmarkEval(b *testing.B) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		p.Eval(roots)
+		p.Eval(&rule.Env{Roots: roots})
 	}
 }

@@ -32,6 +32,7 @@ var functions = byName(
 	function{"default", "default(x, y)", 2, 2, false, nil, checkDefault, evalDefault},
 	function{"lower", "lower(string)", 1, 1, false, stringType, checkStrings, evalLower},
 	function{"num", "num(string)", 1, 1, false, numberType, checkStrings, evalNum},
+	function{"tag", `tag("name")`, 1, 1, false, boolType, checkTag, evalTag},
 	function{"version_less", "version_less(a, b)", 2, 2, false, boolType, checkStrings, evalVersionLess},
 	function{"cidr_contains", `cidr_contains("10.0.0.0/8", ip)`, 2, 2, false, boolType, checkCIDR, evalCIDR},
 	function{"mac_in", `mac_in(mac, "52:54:00:12:34:56", ...)`, 2, 0, false, boolType, checkMAC, evalMAC},
@@ -153,6 +154,37 @@ func comparePart(x, y string) int {
 }
 
 func isDigit(s string) bool { return s[0] >= '0' && s[0] <= '9' }
+
+// checkTag takes a name in quotes, so that the tags that a rule refers to are known before any node is seen.
+func checkTag(c *checker, at int, t *term) *Error {
+	name := t.args[0]
+	if !name.folded || name.konst.kind != kindString {
+		return c.fault(at, "tag takes the name of a tag in quotes")
+	}
+	if c.tags[name.konst.s] == "" {
+		place := c.fault(at, "")
+		c.tags[name.konst.s] = fmt.Sprintf("line %d, column %d", place.Line, place.Column)
+	}
+	t.live = true
+	return nil
+}
+
+// evalTag takes what another tag says of the node, and the cause along when that is undecided.
+func evalTag(r *run, t *term) value {
+	name := t.args[0].konst.s
+	var result Result
+	ok := false
+	if r.env.Tag != nil {
+		result, ok = r.env.Tag(name)
+	}
+	switch {
+	case !ok:
+		return unknown(fmt.Sprintf("there is no tag %q", name))
+	case result.Verdict == Undecided:
+		return unknown(fmt.Sprintf("tag %s: %s", name, result.Cause))
+	}
+	return boolean(result.Verdict == Yes)
+}
 
 func checkCIDR(c *checker, at int, t *term) *Error {
 	net := t.args[0]

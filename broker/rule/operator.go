@@ -200,6 +200,9 @@ func evalIn(r *run, t *term) value {
 			break
 		}
 	}
+	if missing, ok := list.missing(); ok {
+		return or(result, missing)
+	}
 	return result
 }
 

@@ -22,12 +22,12 @@ const (
 
 // Compile parses and checks one rule. Its error is always an *Error.
 func (s *Schema) Compile(src string) (*Program, error) {
-	c := &checker{schema: s, src: src, refs: map[string]bool{}}
+	c := &checker{schema: s, src: src, refs: map[string]bool{}, tags: map[string]string{}}
 	root, fault := c.compile()
 	if fault != nil {
 		return nil, fault
 	}
-	return &Program{root: root, refs: c.refs}, nil
+	return &Program{root: root, refs: c.refs, tags: c.tags}, nil
 }
 
 func (c *checker) compile() (*term, *Error) {

@@ -179,7 +179,7 @@ func TestAgreesWithExprWhenAllFactsAreKnown(t *testing.T) {
 		if err != nil {
 			t.Fatalf("Compile(%q): %v", src, err)
 		}
-		got := p.Eval(roots)
+		got := p.Eval(&rule.Env{Roots: roots})
 		verdicts[got.Verdict]++
 		want, err := expr.Eval(src, roots)
 		if err != nil {
@@ -206,9 +206,9 @@ func TestTakingFactsAwayNeverTurnsAVerdict(t *testing.T) {
 			t.Fatalf("Compile(%q): %v", src, err)
 		}
 		roots := decode(t, complete)
-		all := p.Eval(roots)
+		all := p.Eval(&rule.Env{Roots: roots})
 		forget(r, map[string]any{"facts": roots["facts"], "node": roots["node"]})
-		some := p.Explain(roots)
+		some := p.Explain(&rule.Env{Roots: roots})
 		if some.Verdict == rule.Undecided {
 			undecided++
 			if some.Cause == "" {
@@ -250,7 +250,7 @@ func checkRoundTrip(t *testing.T, schema *rule.Schema, src string, roots map[str
 	if p.String() != again.String() || !slices.Equal(p.Refs(), again.Refs()) || !rule.Same(p, again) {
 		t.Fatalf("Compile(%q) prints %q, which prints %q", src, p, again)
 	}
-	if a, b := p.Explain(roots), again.Explain(roots); a.Verdict != b.Verdict || a.Cause != b.Cause || !slices.Equal(a.Parts, b.Parts) {
+	if a, b := p.Explain(&rule.Env{Roots: roots}), again.Explain(&rule.Env{Roots: roots}); a.Verdict != b.Verdict || a.Cause != b.Cause || !slices.Equal(a.Parts, b.Parts) {
 		t.Fatalf("%q is %+v, but as %q it is %+v", src, a, p, b)
 	}
 }

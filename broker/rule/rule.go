@@ -61,6 +61,7 @@ func (c *checker) faultAt(offset int, format string, args ...any) *Error {
 type Program struct {
 	root *term
 	refs map[string]bool
+	tags map[string]string
 }
 
 // String is the rule in its canonical form: compiling it gives the same program.
@@ -69,18 +70,33 @@ func (p *Program) String() string { return p.root.String() }
 // Refs lists the facts that the rule reads, sorted: facts.disks, facts.disks[].transport.
 func (p *Program) Refs() []string { return slices.Sorted(maps.Keys(p.refs)) }
 
+// Tags lists the tags that the rule refers to, sorted.
+func (p *Program) Tags() []string { return slices.Sorted(maps.Keys(p.tags)) }
+
+// TagPath is where the rule first refers to a tag: line 1, column 5.
+func (p *Program) TagPath(tag string) string { return p.tags[tag] }
+
+// An Env is one node as rules see it, made once for all of them. Rules change nothing in it.
+type Env struct {
+	// Roots are JSON trees as Tree makes them, or as encoding/json decodes them, with or without UseNumber. A root that is
+	// missing is not known. A section may be Incomplete.
+	Roots map[string]any
+	// Tag is what another tag says of the node; false when there is none of that name. If nil, there are no tags.
+	Tag func(name string) (Result, bool)
+}
+
 // A Result is what a rule says of one node.
 type Result struct {
 	Verdict Verdict
 	Cause   string // why the verdict is Undecided: the first fact that is not known; else ""
+	Code    string // class of the cause, of rules in Razor's language: missing-fact; else ""
 	Parts   []Part // from Explain only
 }
 
-// Eval judges one node. Each root is a JSON tree as Tree makes it, or as encoding/json decodes it, with or without
-// UseNumber; a root that is missing is not known. Eval never fails: what cannot be judged is Undecided, and so is a
-// rule that would take more than 100000 steps. It changes nothing in the trees.
-func (p *Program) Eval(roots map[string]any) Result {
-	r := run{roots: roots}
+// Eval judges one node. It never fails: what cannot be judged is Undecided, and so is a rule that would take more than
+// 100000 steps.
+func (p *Program) Eval(env *Env) Result {
+	r := run{env: env}
 	v := r.want(p.root, kindBool)
 	if r.spent {
 		v = unknown(tooCostly)
@@ -92,9 +108,9 @@ func (p *Program) Eval(roots map[string]any) Result {
 }
 
 // Explain is Eval with the parts of the rule and what each came to, for people. It costs several times as much.
-func (p *Program) Explain(roots map[string]any) Result {
-	result := p.Eval(roots)
-	r := run{roots: roots}
+func (p *Program) Explain(env *Env) Result {
+	result := p.Eval(env)
+	r := run{env: env}
 	result.Parts = r.explain(nil, p.root)
 	return result
 }

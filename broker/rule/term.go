@@ -20,6 +20,7 @@ type term struct {
 
 	konst   value          // of a literal, or of a term whose arguments are all literals
 	folded  bool           // konst is the value on every node
+	live    bool           // the node is asked, though all arguments are constant
 	ref     *ref           // of a fact
 	pattern *regexp.Regexp // of matches
 	weight  int            // steps that 16 bytes cost the pattern

@@ -38,6 +38,21 @@ func (k kind) withArticle() string {
 	return "a " + k.String()
 }
 
+// Incomplete stands in a tree for a section of which some could not be read. What is there is true, but anything may be
+// missing below it: members of lists, which are then lower bounds, and of objects, which are then not known.
+type Incomplete struct {
+	Tree any
+	Why  string // a clause that names the section: facts.disks is incomplete: timeout: sdb: no answer
+}
+
+// opened is what stands in a tree, and why it may lack things: lacks is that of what it stands in.
+func opened(raw any, lacks string) (any, string) {
+	if section, ok := raw.(Incomplete); ok {
+		return section.Tree, section.Why
+	}
+	return raw, lacks
+}
+
 // A value is what a term is worth on one node.
 type value struct {
 	kind  kind
@@ -48,6 +63,7 @@ type value struct {
 	// ranged marks an unknown that still has the bounds i and j, such as a count over disks of which one is unclear.
 	ranged bool
 	s      string // the text of a string, the name of a list, the cause of an unknown
+	more   string // of a list: why more may belong to it; "" when it is whole
 	data   any    // a list: []any, []string or []item; an object: its map
 }
 
@@ -64,7 +80,6 @@ func text(s string) value        { return value{kind: kindString, s: s} }
 func unknown(cause string) value { return value{kind: kindUnknown, s: cause} }
 func (v value) isYes() bool      { return v.kind == kindBool && v.known }
 func (v value) isNo() bool       { return v.kind == kindBool && !v.known }
-func notKnown(name string) value { return unknown(name + " is not known") }
 func (v value) isUnknown() bool  { return v.kind == kindUnknown }
 func (v value) interval() bool   { return v.isUnknown() && v.ranged }
 func between(i, j int64, why string) value {
@@ -73,6 +88,17 @@ func between(i, j int64, why string) value {
 	}
 	return value{kind: kindUnknown, ranged: true, i: i, j: j, s: why}
 }
+
+// notKnown is a fact that is absent. lacks says why more may be there than was seen.
+func notKnown(name, lacks string) value {
+	if lacks != "" {
+		return unknown(name + " is not known (" + lacks + ")")
+	}
+	return unknown(name + " is not known")
+}
+
+// atLeast is a count of which only the lower bound is known.
+func atLeast(i int64, why string) value { return between(i, math.MaxInt64, why) }
 
 // number makes a value of a float; a result that is not finite has no meaning to a rule.
 func number(f float64, name string) value {
@@ -118,7 +144,7 @@ func fromTree(raw any, name string) value {
 	}
 	switch x := raw.(type) {
 	case nil:
-		return notKnown(name)
+		return notKnown(name, "")
 	case float64:
 		return number(x, name)
 	case json.Number:
@@ -185,7 +211,10 @@ func (v value) String() string {
 	case kindObject:
 		return "an object"
 	}
-	if v.ranged {
+	switch {
+	case v.ranged && v.j == math.MaxInt64:
+		return fmt.Sprintf("at least %d", v.i)
+	case v.ranged:
 		return fmt.Sprintf("%d to %d", v.i, v.j)
 	}
 	return "unknown"

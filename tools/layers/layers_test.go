@@ -22,8 +22,9 @@ agent/facts, agent/probe, boot/kargs, boot/pin                 < agent
 agent, agent/facts, agent/probe, boot/kargs                    < agent/cmd/muster-agent
 boot/kargs                                                     < boot
 boot                                                           < boot/dhcp, boot/tftp
+broker/rule                                                    < broker/rule/razor
 agent/facts, broker/rule, boot                                 < broker/task, broker/repo
-agent/facts, boot, boot/kargs, boot/pin, broker/rule, broker/task < broker
+agent/facts, boot, boot/kargs, boot/pin, broker/rule, broker/rule/razor, broker/task < broker
 agent/facts, broker                                            < broker/store, broker/store/storetest
 broker/store/storetest                                         < broker/store
 agent/facts, boot, boot/pin, broker, broker/repo               < broker/api, broker/web

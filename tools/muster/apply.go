@@ -41,6 +41,9 @@ func applyCommand(o *options) *cobra.Command {
 			return o.show(cmd.OutOrStdout(), results, func(w io.Writer) {
 				for _, r := range results {
 					row(w, strings.ToLower(r.Kind)+"/"+r.Name, r.Result)
+					for _, warning := range r.Warnings {
+						row(w, "", "warning: "+warning)
+					}
 				}
 			})
 		},
