@@ -38,6 +38,8 @@ type Tx interface {
 type NodeFilter struct {
 	State  State
 	Policy string
+	After  string // only nodes made after the one with this id, which may be gone; Count does not ask
+	Limit  int    // the first so many; if 0, all; Count does not ask
 }
 
 // KeyKind says which hardware id a key is.

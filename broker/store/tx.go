@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"database/sql"
 	"encoding/json"
 	"errors"
@@ -44,7 +45,13 @@ func (x *tx) NodeByKey(kind broker.KeyKind, v string) (*broker.Node, error) {
 const filtered = " FROM nodes WHERE (?1 = '' OR state = ?1) AND (?2 = '' OR policy = ?2)"
 
 func (x *tx) Nodes(f broker.NodeFilter) ([]*broker.Node, error) {
-	return x.nodes("SELECT doc"+filtered+" ORDER BY num", string(f.State), f.Policy)
+	if f.After == "" && f.Limit <= 0 {
+		return x.nodes("SELECT doc"+filtered+" ORDER BY num", string(f.State), f.Policy)
+	}
+	// Ids rise with num: node9, node10. The place of an id stays where it was when its node is gone.
+	return x.nodes("SELECT doc"+filtered+` AND num > (SELECT coalesce(max(num), 0) FROM nodes
+		WHERE length(id) < length(?3) OR length(id) = length(?3) AND id <= ?3) ORDER BY num LIMIT ?4`,
+		string(f.State), f.Policy, f.After, cmp.Or(f.Limit, -1))
 }
 
 func (x *tx) NodesSharing(kind broker.KeyKind, v string) ([]*broker.Node, error) {
