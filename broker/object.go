@@ -83,10 +83,11 @@ func ParseObjects(data []byte) ([]Object, error) {
 	if len(data) > MaxDocumentBytes {
 		return nil, invalid("the file has %d bytes; at most %d are read", len(data), MaxDocumentBytes)
 	}
-	if bytes.Contains(data, []byte("<<:")) || anchors.Match(data) {
-		return nil, invalid("YAML anchors and aliases are not read: write the values out")
+	if err := plainYAML(data); err != nil {
+		return nil, err
 	}
 	var objects []Object
+	at := map[string]int{} // document of each object
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	for i := 1; ; i++ {
 		var doc map[string]any
@@ -104,26 +105,31 @@ func ParseObjects(data []byte) ([]Object, error) {
 		if err != nil {
 			return nil, fmt.Errorf("document %d: %w", i, err)
 		}
+		if j, twice := at[o.Kind+" "+o.Name]; twice {
+			return nil, invalid("document %d: %s %s stands in the file already, in document %d", i, o.Kind, o.Name, j)
+		}
+		at[o.Kind+" "+o.Name] = i
 		objects = append(objects, o)
 	}
 }
 
-// anchors finds "key: &name" and "key: *name", which could make a small file explode.
-var anchors = regexp.MustCompile(`(?m)(:|-)\s+[&*][A-Za-z0-9_]+\s*$`)
-
 func parseObject(doc map[string]any) (Object, error) {
-	raw, err := json.Marshal(doc)
-	if err != nil {
-		return Object{}, invalid("%s", err)
-	}
 	kind, _ := doc["kind"].(string)
 	name, _ := doc["name"].(string)
 	form, ok := kinds[kind]
 	if !ok {
-		return Object{}, invalid("kind %q: want Tag, Policy, Repo or Ramdisk", kind)
+		return Object{}, invalid("kind %q: want one of %s", kind, kindWords())
 	}
 	if !nameForm.MatchString(name) {
 		return Object{}, invalid("%s name %q: want a lower-case letter or digit first, then letters, digits, dot, dash, underscore, at most 63", kind, name)
+	}
+	was, err := takeRev(doc)
+	if err != nil {
+		return Object{}, invalid("%s %s: %s", kind, name, err)
+	}
+	raw, err := json.Marshal(doc)
+	if err != nil {
+		return Object{}, invalid("%s %s: %s", kind, name, err)
 	}
 	v := form.new()
 	if err := decodeStrict(raw, v); err != nil {
@@ -132,7 +138,9 @@ func parseObject(doc map[string]any) (Object, error) {
 	if err := form.check(v); err != nil {
 		return Object{}, fmt.Errorf("%s %s: %w", kind, name, err)
 	}
-	return encode(kind, name, v)
+	o, err := encode(kind, name, v)
+	o.Was = was
+	return o, err
 }
 
 // encode gives an object its canonical form.
