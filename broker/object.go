@@ -5,11 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"regexp"
 	"strings"
-
-	"github.com/goccy/go-yaml"
 )
 
 // Tag is a named rule over facts, metadata and state (package broker/rule is the language).
@@ -83,19 +80,14 @@ func ParseObjects(data []byte) ([]Object, error) {
 	if len(data) > MaxDocumentBytes {
 		return nil, invalid("the file has %d bytes; at most %d are read", len(data), MaxDocumentBytes)
 	}
-	if err := plainYAML(data); err != nil {
+	docs, err := documents(data)
+	if err != nil {
 		return nil, err
 	}
 	var objects []Object
 	at := map[string]int{} // document of each object
-	dec := yaml.NewDecoder(bytes.NewReader(data))
-	for i := 1; ; i++ {
-		var doc map[string]any
-		switch err := dec.Decode(&doc); {
-		case errors.Is(err, io.EOF):
-			return objects, nil
-		case err != nil:
-			return nil, invalid("document %d: %s", i, yaml.FormatError(err, false, true))
+	for i, doc := range docs {
+		switch {
 		case len(doc) == 0:
 			continue
 		case len(objects) == MaxDocuments:
@@ -103,14 +95,15 @@ func ParseObjects(data []byte) ([]Object, error) {
 		}
 		o, err := parseObject(doc)
 		if err != nil {
-			return nil, fmt.Errorf("document %d: %w", i, err)
+			return nil, fmt.Errorf("document %d: %w", i+1, err)
 		}
 		if j, twice := at[o.Kind+" "+o.Name]; twice {
-			return nil, invalid("document %d: %s %s stands in the file already, in document %d", i, o.Kind, o.Name, j)
+			return nil, invalid("document %d: %s %s stands in the file already, in document %d", i+1, o.Kind, o.Name, j)
 		}
-		at[o.Kind+" "+o.Name] = i
+		at[o.Kind+" "+o.Name] = i + 1
 		objects = append(objects, o)
 	}
+	return objects, nil
 }
 
 func parseObject(doc map[string]any) (Object, error) {
@@ -122,6 +115,11 @@ func parseObject(doc map[string]any) (Object, error) {
 	}
 	if !nameForm.MatchString(name) {
 		return Object{}, invalid("%s name %q: want a lower-case letter or digit first, then letters, digits, dot, dash, underscore, at most 63", kind, name)
+	}
+	for field := range doc {
+		if field != strings.ToLower(field) { // encoding/json would take Rule for rule
+			return Object{}, invalid("%s %s: unknown field %q: fields are written in lower case", kind, name, field)
+		}
 	}
 	was, err := takeRev(doc)
 	if err != nil {

@@ -8,9 +8,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-
-	"github.com/goccy/go-yaml/lexer"
-	"github.com/goccy/go-yaml/token"
 )
 
 // Kinds lists the kinds of objects.
@@ -79,15 +76,4 @@ func (b *Broker) changed(ctx context.Context, who, text string, old, now Object)
 		e.Data[name] = string(doc)
 	}
 	return e
-}
-
-// plainYAML refuses anchors, aliases and merge keys, by which a small file could explode.
-func plainYAML(data []byte) error {
-	for _, t := range lexer.Tokenize(string(data)) {
-		switch t.Type {
-		case token.AnchorType, token.AliasType, token.MergeKeyType:
-			return invalid("line %d: YAML anchors and aliases are not read: write the values out", t.Position.Line)
-		}
-	}
-	return nil
 }

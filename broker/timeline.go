@@ -141,7 +141,7 @@ func (r *run) now(n *Node, at time.Time) *Stay {
 	said := n.Hold != "" || n.Conflict != ""
 	switch {
 	case said:
-	case r.at < atStart || n.State == Active && r.at >= atFacts:
+	case r.at < atStart || n.State == Active:
 		return nil
 	case i > atFacts && waiting(n) == "":
 		return nil
