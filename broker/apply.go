@@ -35,7 +35,7 @@ func (b *Broker) Apply(ctx context.Context, objects []Object, who string) ([]App
 			if err != nil {
 				return err
 			}
-			r, err := put(tx, o)
+			r, old, err := put(tx, o)
 			if err != nil {
 				return err
 			}
@@ -43,8 +43,8 @@ func (b *Broker) Apply(ctx context.Context, objects []Object, who string) ([]App
 			if r == "unchanged" {
 				continue
 			}
-			e := &Event{Time: b.now(), Kind: EventOperator, Who: who, Text: fmt.Sprintf("%s %s: %s", r, o.Kind, o.Name)}
-			if err := tx.Append(e); err != nil {
+			e := b.changed(ctx, who, fmt.Sprintf("%s %s: %s", r, o.Kind, o.Name), old, o)
+			if err := tx.Append(&e); err != nil {
 				return err
 			}
 		}
@@ -77,7 +77,8 @@ func (b *Broker) DeleteObject(ctx context.Context, kind, name, who string) error
 				return errors.Join(err, conflict("policy %s has %d bound %s", name, n, plural(n, "node")))
 			}
 		}
-		return tx.Append(&Event{Time: b.now(), Kind: EventOperator, Who: who, Text: fmt.Sprintf("deleted %s: %s", kind, name)})
+		e := b.said(ctx, who, fmt.Sprintf("deleted %s: %s", kind, name))
+		return tx.Append(&e)
 	})
 	if err != nil {
 		return err
@@ -112,6 +113,7 @@ func (b *Broker) replaceCatalog(ctx context.Context, f func(Tx) error, saved ...
 	})
 	if err == nil {
 		b.cat.Store(cat)
+		b.bell.wake(nil) // who follows the journal
 	}
 	return err
 }
@@ -131,23 +133,26 @@ func (b *Broker) checkRule(o Object) error {
 	return nil
 }
 
-func put(tx Tx, o Object) (string, error) {
-	old, err := tx.Object(o.Kind, o.Name)
+// put stores an object, and gives what it was before.
+func put(tx Tx, o Object) (result string, old Object, err error) {
+	old, err = tx.Object(o.Kind, o.Name)
 	switch {
-	case errors.Is(err, ErrNotFound):
-		return "created", tx.PutObject(o)
-	case err != nil:
-		return "", err
+	case errors.Is(err, ErrNotFound) && o.Was == "":
+		return "created", old, tx.PutObject(o)
+	case err != nil && !errors.Is(err, ErrNotFound):
+		return "", old, err
+	case o.Was != "" && o.Was != old.Rev():
+		return "", old, o.outdated(old)
 	case bytes.Equal(old.Doc, o.Doc):
-		return "unchanged", nil
+		return "unchanged", old, nil
 	}
-	return "changed", tx.PutObject(o)
+	return "changed", old, tx.PutObject(o)
 }
 
 // Objects lists the objects of a kind, by name.
 func (b *Broker) Objects(ctx context.Context, kind string) (list []Object, err error) {
 	if _, ok := kinds[kind]; !ok {
-		return nil, invalid("kind %q: want Tag, Policy, Repo or Ramdisk", kind)
+		return nil, invalid("kind %q: want one of %s", kind, kindWords())
 	}
 	err = b.cfg.Store.View(ctx, func(tx Tx) error {
 		list, err = tx.Objects(kind)

@@ -51,6 +51,9 @@ func (b *Broker) CheckIn(ctx context.Context, key string, in *facts.CheckIn) (*f
 			return nil, err
 		}
 		events = append(events, skew(n, in.State)...)
+		if fresh {
+			events = append([]Event{here(n, in)}, events...)
+		}
 		more, err := b.settle(tx, n, fresh)
 		if err != nil {
 			return nil, err
@@ -129,6 +132,16 @@ func (b *Broker) learn(tx Tx, n *Node, in *facts.CheckIn, o outcome) (events []E
 		e.Text += fmt.Sprintf("; %d not read: %s", len(in.Errors), collectors(in.Errors))
 	}
 	return append(events, e), false, nil
+}
+
+// here says that an agent runs on the machine now, whatever its facts are: the end of a boot.
+func here(n *Node, in *facts.CheckIn) Event {
+	e := Event{Kind: EventCheckIn, Who: "agent", Text: fmt.Sprintf("boot %d: agent %s runs", n.Boot.Traded, in.Agent.Version), Data: map[string]string{}}
+	if in.State != nil && in.State.UptimeMS > 0 {
+		e.Data["since_kernel_ms"] = fmt.Sprint(in.State.UptimeMS)
+		e.Text += fmt.Sprintf(", %.1f s after kernel start", float64(in.State.UptimeMS)/1000)
+	}
+	return e
 }
 
 // maxSkew is what two clocks may differ by without a word; the agent leaves as much alone.

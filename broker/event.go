@@ -21,6 +21,7 @@ const (
 	EventHTTP        = "http"
 	EventSighted     = "node.sighted"
 	EventRegistered  = "node.registered"
+	EventCheckIn     = "node.checkin" // the first of a boot
 	EventFacts       = "node.facts"
 	EventClock       = "node.clock"
 	EventHardware    = "node.hardware"

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"time"
 
 	"muster/boot"
 )
@@ -45,4 +46,13 @@ func (b *Broker) Learned(ctx context.Context, m boot.MAC) bool {
 		case <-rung:
 		}
 	}
+}
+
+// Phases folds events as Timeline does.
+func Phases(events []Event, n *Node, at time.Time) ([]Phase, *Stay, int) {
+	r := &run{at: -1}
+	for i := range events {
+		r.see(&events[i])
+	}
+	return r.phases(), r.now(n, at), r.boots
 }

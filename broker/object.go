@@ -5,11 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"regexp"
 	"strings"
-
-	"github.com/goccy/go-yaml"
 )
 
 // Repo is a disk image that was imported: its bytes lie in the content store under SHA256.
@@ -44,18 +41,14 @@ func ParseObjects(data []byte) ([]Object, error) {
 	if len(data) > MaxDocumentBytes {
 		return nil, invalid("the file has %d bytes; at most %d are read", len(data), MaxDocumentBytes)
 	}
-	if bytes.Contains(data, []byte("<<:")) || anchors.Match(data) {
-		return nil, invalid("YAML anchors and aliases are not read: write the values out")
+	docs, err := documents(data)
+	if err != nil {
+		return nil, err
 	}
 	var objects []Object
-	dec := yaml.NewDecoder(bytes.NewReader(data))
-	for i := 1; ; i++ {
-		var doc document
-		switch err := dec.Decode(&doc); {
-		case errors.Is(err, io.EOF):
-			return objects, nil
-		case err != nil:
-			return nil, invalid("document %d: %s", i, yaml.FormatError(err, false, true))
+	at := map[string]int{} // document of each object
+	for i, doc := range docs {
+		switch {
 		case len(doc) == 0:
 			continue
 		case len(objects) == MaxDocuments:
@@ -63,28 +56,39 @@ func ParseObjects(data []byte) ([]Object, error) {
 		}
 		o, err := parseObject(doc)
 		if err != nil {
-			return nil, fmt.Errorf("document %d: %w", i, err)
+			return nil, fmt.Errorf("document %d: %w", i+1, err)
 		}
+		if j, twice := at[o.Kind+" "+o.Name]; twice {
+			return nil, invalid("document %d: %s %s stands in the file already, in document %d", i+1, o.Kind, o.Name, j)
+		}
+		at[o.Kind+" "+o.Name] = i + 1
 		objects = append(objects, o)
 	}
+	return objects, nil
 }
 
-// anchors finds "key: &name" and "key: *name", which could make a small file explode.
-var anchors = regexp.MustCompile(`(?m)(:|-)\s+[&*][A-Za-z0-9_]+\s*$`)
-
 func parseObject(doc document) (Object, error) {
-	raw, err := json.Marshal(doc)
-	if err != nil {
-		return Object{}, invalid("%s", err)
-	}
 	kind, _ := doc["kind"].(string)
 	name, _ := doc["name"].(string)
 	form, ok := kinds[kind]
 	if !ok {
-		return Object{}, invalid("kind %q: want Tag, Policy, Repo or Ramdisk", kind)
+		return Object{}, invalid("kind %q: want one of %s", kind, kindWords())
 	}
 	if !nameForm.MatchString(name) {
 		return Object{}, invalid("%s name %q: want a lower-case letter or digit first, then letters, digits, dot, dash, underscore, at most 63", kind, name)
+	}
+	for field := range doc {
+		if field != strings.ToLower(field) { // encoding/json would take Rule for rule
+			return Object{}, invalid("%s %s: unknown field %q: fields are written in lower case", kind, name, field)
+		}
+	}
+	was, err := takeRev(doc)
+	if err != nil {
+		return Object{}, invalid("%s %s: %s", kind, name, err)
+	}
+	raw, err := json.Marshal(doc)
+	if err != nil {
+		return Object{}, invalid("%s %s: %s", kind, name, err)
 	}
 	v := form.new()
 	if err := decodeStrict(raw, v); err != nil {
@@ -93,7 +97,9 @@ func parseObject(doc document) (Object, error) {
 	if err := form.check(v); err != nil {
 		return Object{}, fmt.Errorf("%s %s: %w", kind, name, err)
 	}
-	return encode(kind, name, v)
+	o, err := encode(kind, name, v)
+	o.Was = was
+	return o, err
 }
 
 // encode gives an object its canonical form.

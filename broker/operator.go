@@ -60,13 +60,13 @@ func (b *Broker) Do(ctx context.Context, name string, a Act) (n *Node, err error
 			return nil, err
 		}
 		if a.Verb == "delete" {
-			return []string{n.ID}, b.delete(tx, n, a)
+			return []string{n.ID}, b.delete(ctx, tx, n, a)
 		}
 		events, err := f(b, tx, n, a)
 		if err != nil {
 			return nil, err
 		}
-		said := Event{Kind: EventOperator, Who: a.Who, Text: a.Verb + colon(a.Why)}
+		said := b.said(ctx, a.Who, a.Verb+colon(a.Why))
 		return []string{n.ID}, b.change(tx, n, append([]Event{said}, events...)...)
 	})
 	return n, err
@@ -132,7 +132,7 @@ func (b *Broker) reinstall(tx Tx, n *Node, a Act) ([]Event, error) {
 	return append([]Event{e}, begun...), err
 }
 
-func (b *Broker) delete(tx Tx, n *Node, a Act) error {
+func (b *Broker) delete(ctx context.Context, tx Tx, n *Node, a Act) error {
 	switch n.State {
 	case Enroll, Manageable, Available, InspectFailed, CleanFailed, DeployFailed:
 	default:
@@ -141,7 +141,9 @@ func (b *Broker) delete(tx Tx, n *Node, a Act) error {
 	if err := tx.DeleteNode(n.ID); err != nil {
 		return err
 	}
-	return tx.Append(&Event{Time: b.now(), Node: n.ID, Kind: EventDeleted, Who: a.Who, Text: "the record was deleted" + colon(a.Why)})
+	e := b.said(ctx, a.Who, "the record was deleted"+colon(a.Why))
+	e.Node, e.Kind = n.ID, EventDeleted
+	return tx.Append(&e)
 }
 
 // lookup finds a node by id, MAC or hostname.

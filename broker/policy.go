@@ -164,7 +164,7 @@ func (p *candidate) wants(n *Node) string {
 	if n.Pin == p.Name {
 		return p.closed()
 	}
-	if len(p.Nodes) > 0 && !slices.ContainsFunc(p.Nodes, n.is) {
+	if len(p.Nodes) > 0 && !slices.ContainsFunc(p.Nodes, n.named) {
 		return "node is none of its nodes"
 	}
 	for _, name := range p.Tags {
@@ -194,7 +194,7 @@ func (p *candidate) closed() string {
 
 // undecided is the first tag on which it hangs whether an enabled policy wants the node, or nil.
 func (p *candidate) undecided(n *Node) *TagResult {
-	if p.Enabled != nil && !*p.Enabled || n.Pin != "" || len(p.Nodes) > 0 && !slices.ContainsFunc(p.Nodes, n.is) || p.closed() != "" {
+	if p.Enabled != nil && !*p.Enabled || n.Pin != "" || len(p.Nodes) > 0 && !slices.ContainsFunc(p.Nodes, n.named) || p.closed() != "" {
 		return nil
 	}
 	var first *TagResult
@@ -217,8 +217,8 @@ func (p *candidate) undecided(n *Node) *TagResult {
 	return first
 }
 
-// is says whether a node is meant by its id, one of its MACs or its serial number.
-func (n *Node) is(name string) bool {
+// named says whether a node is meant by its id, one of its MACs or its serial number.
+func (n *Node) named(name string) bool {
 	if mac, err := boot.ParseMAC(name); err == nil && slices.Contains(n.Keys.MACs, mac.String()) {
 		return true
 	}

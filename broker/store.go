@@ -50,6 +50,8 @@ type Tx interface {
 type NodeFilter struct {
 	State  State
 	Policy string
+	After  string // only nodes made after the one with this id, which may be gone: ids rise, node9, node10; Count does not ask
+	Limit  int    // the first so many; if 0, all; Count does not ask
 }
 
 // KeyKind says which hardware id a key is.
@@ -97,4 +99,5 @@ type Object struct {
 	Kind string
 	Name string
 	Doc  []byte
+	Was  string // Rev that a change is made to; if empty, whatever there is. No store keeps it.
 }

@@ -40,8 +40,8 @@ func TestRuleIsKeptAsWritten(t *testing.T) {
 
 func TestDocumentsAreStillRefusedByPlace(t *testing.T) {
 	for doc, want := range map[string]string{
-		"kind: Tag\nname: a\nname: b\nrule: x":     "document 1: [3:1] mapping key \"name\" already defined at [2:1]",
-		"kind: Tag\nname: a\nrule: [a, .inf]":      "document 1: json: unsupported value: +Inf",
+		"kind: Tag\nname: a\nname: b\nrule: x":     "[3:1] mapping key \"name\" already defined at [2:1]",
+		"kind: Tag\nname: a\nrule: [a, .inf]":      "document 1: Tag a: json: unsupported value: +Inf",
 		"kind: Tag\nname: a\nrule: 7":              "document 1: Tag a: field rule: want string, not number",
 		"kind: Tag\nname: a\nrule: x\nruel: [a]\n": "document 1: Tag a: unknown field \"ruel\"",
 		"- kind: Tag":                  "document 1: [1:1] sequence was used where mapping is expected",

@@ -5,8 +5,6 @@ package api
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/hex"
 	"fmt"
 	"log/slog"
@@ -29,7 +27,7 @@ type Config struct {
 	Images *repo.Images
 	Files  *repo.Files  // of ramdisks
 	Boot   http.Handler // for the names of boot.Handles; if nil, none
-	// TokenHash is the sha256, in hexadecimal, of the operators' token. Callers on the local socket need none.
+	// TokenHash is the sha256, in hexadecimal, of the first token, an admin's. Callers on the local socket need none.
 	TokenHash string
 	BaseURL   string
 	// PlainSecrets lets agents' keys and operators' tokens come over plain HTTP, where everybody on the way reads them.
@@ -39,6 +37,7 @@ type Config struct {
 
 type server struct {
 	Config
+	watchers chan struct{} // holds one for each that reads
 }
 
 // New gives the handler of everything the broker serves over HTTP.
@@ -49,14 +48,14 @@ func New(cfg Config) (http.Handler, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	s := &server{cfg}
+	s := &server{cfg, make(chan struct{}, maxWatchers)}
 	r := mux.NewRouter().SkipClean(true)
 	r.HandleFunc("/healthz", s.handle(s.health)).Methods(http.MethodGet)
 	nodes := r.PathPrefix("/node/v1").Subrouter()
 	nodes.Use(s.sealed(func(*http.Request) bool { return false }))
 	s.nodeRoutes(nodes)
 	operators := r.NewRoute().Subrouter()
-	operators.Use(s.sealed(fromLoopback), s.operatorsOnly)
+	operators.Use(s.sealed(fromLoopback), s.authenticated)
 	s.operatorRoutes(operators)
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		if s.Boot != nil && boot.Handles(req.URL.Path) {
@@ -97,28 +96,6 @@ func (s *server) sealed(safe func(*http.Request) bool) mux.MiddlewareFunc {
 func fromLoopback(r *http.Request) bool {
 	a, err := netip.ParseAddrPort(r.RemoteAddr)
 	return err == nil && a.Addr().Unmap().IsLoopback()
-}
-
-// operatorsOnly lets in callers of the local socket and those who show the operators' token.
-func (s *server) operatorsOnly(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		sum := sha256.Sum256([]byte(bearer(r)))
-		known := subtle.ConstantTimeCompare([]byte(hex.EncodeToString(sum[:])), []byte(s.TokenHash)) == 1
-		if r.Context().Value(localKey{}) == nil && !known {
-			w.Header().Set("WWW-Authenticate", "Bearer")
-			problem(w, http.StatusUnauthorized, "an operator token is needed: set MUSTER_TOKEN, or call on the server itself by its socket")
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
-// who names the operator for the journal.
-func who(ctx context.Context) string {
-	if ctx.Value(localKey{}) != nil {
-		return "operator (local)"
-	}
-	return "operator"
 }
 
 func bearer(r *http.Request) string {

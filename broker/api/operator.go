@@ -7,10 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
-	"time"
 
-	"github.com/danielgtaylor/huma/v2"
-	"github.com/danielgtaylor/huma/v2/adapters/humamux"
 	"github.com/gorilla/mux"
 
 	"muster/boot"
@@ -25,44 +22,6 @@ type (
 	}
 	body[T any] struct{ Body T }
 )
-
-// operatorRoutes are the operators' API; huma checks what comes in and describes it as OpenAPI 3.1.
-func (s *server) operatorRoutes(r *mux.Router) {
-	cfg := huma.DefaultConfig("muster", "1")
-	cfg.OpenAPIPath, cfg.DocsPath, cfg.SchemasPath = "/api/v1/openapi", "", "/api/v1/schemas"
-	api := humamux.New(r, cfg)
-	get(api, "list-nodes", "/api/v1/nodes", "All nodes, oldest first", s.listNodes)
-	get(api, "get-node", "/api/v1/nodes/{node}", "One node with its facts", s.getNode)
-	get(api, "explain-node", "/api/v1/nodes/{node}/explain", "Why a node is where it is, and what it boots next", s.explain)
-	get(api, "render-node", "/api/v1/nodes/{node}/render", "The boot script a node would get", s.render)
-	get(api, "list-events", "/api/v1/events", "The journal; follow waits for the next event", s.events)
-	get(api, "list-objects", "/api/v1/objects/{kind}", "Tags, policies, repos or ramdisks", s.listObjects)
-	post(api, "act-on-node", "/api/v1/nodes/{node}/acts", "Protect, hold, pin, note, install, inspect, take back or forget a node", s.act)
-	post(api, "apply", "/api/v1/apply", "Create or change objects from YAML or JSON documents, all or none", s.apply)
-	huma.Register(api, huma.Operation{OperationID: "delete-object", Method: http.MethodDelete, Path: "/api/v1/objects/{kind}/{name}",
-		Summary: "Delete an object that nothing needs"}, s.deleteObject)
-	get(api, "get-file", "/api/v1/files/{sum}", "Whether a file of a ramdisk is stored; one that is stays for a day without a ramdisk that names it", s.getFile)
-	// Images and the files of ramdisks are streams, which huma would hold in memory.
-	r.HandleFunc("/api/v1/repos/{name}/image", s.handle(s.importImage)).Methods(http.MethodPut)
-	r.HandleFunc("/api/v1/files/{sum}", s.handle(s.importFile)).Methods(http.MethodPut)
-}
-
-func get[I, O any](api huma.API, id, path, summary string, f func(context.Context, *I) (*O, error)) {
-	huma.Register(api, huma.Operation{OperationID: id, Method: http.MethodGet, Path: path, Summary: summary}, f)
-}
-
-func post[I, O any](api huma.API, id, path, summary string, f func(context.Context, *I) (*O, error)) {
-	huma.Register(api, huma.Operation{OperationID: id, Method: http.MethodPost, Path: path, Summary: summary,
-		MaxBodyBytes: broker.MaxDocumentBytes + 1024}, f)
-}
-
-func (s *server) listNodes(ctx context.Context, _ *struct{}) (*body[[]*broker.Node], error) {
-	nodes, err := s.Broker.Nodes(ctx)
-	if nodes == nil {
-		nodes = []*broker.Node{}
-	}
-	return &body[[]*broker.Node]{nodes}, s.operatorError(err)
-}
 
 func (s *server) getNode(ctx context.Context, in *nodePath) (*body[*broker.Node], error) {
 	n, err := s.Broker.Node(ctx, in.Node)
@@ -92,47 +51,6 @@ func (s *server) render(ctx context.Context, in *struct {
 	return &body[Script]{Script{step.Because, text}}, s.operatorError(err)
 }
 
-func (s *server) events(ctx context.Context, in *struct {
-	Node   string `query:"node" maxLength:"253" doc:"only of this node: id, hostname or MAC"`
-	After  int64  `query:"after" doc:"only with a greater seq"`
-	Limit  int    `query:"limit" default:"1000" minimum:"1" maximum:"10000"`
-	Follow bool   `query:"follow" doc:"when there is none yet, wait up to 30 s for one"`
-}) (*body[[]broker.Event], error) {
-	f := broker.EventFilter{Node: in.Node, After: in.After, Limit: in.Limit}
-	if in.Node != "" {
-		n, err := s.Broker.Node(ctx, in.Node)
-		if err != nil {
-			return nil, s.operatorError(err)
-		}
-		f.Node = n.ID
-	}
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	events, err := s.Broker.Events(ctx, f, in.Follow)
-	if events == nil {
-		events = []broker.Event{}
-	}
-	return &body[[]broker.Event]{events}, s.operatorError(err)
-}
-
-func (s *server) listObjects(ctx context.Context, in *struct {
-	Kind string `path:"kind" enum:"Tag,Policy,Repo,Ramdisk"`
-}) (*body[[]json.RawMessage], error) {
-	objects, err := s.Broker.Objects(ctx, in.Kind)
-	docs := []json.RawMessage{}
-	for _, o := range objects {
-		docs = append(docs, o.Doc)
-	}
-	return &body[[]json.RawMessage]{docs}, s.operatorError(err)
-}
-
-func (s *server) deleteObject(ctx context.Context, in *struct {
-	Kind string `path:"kind" enum:"Tag,Policy,Repo,Ramdisk"`
-	Name string `path:"name" maxLength:"63"`
-}) (*struct{}, error) {
-	return nil, s.operatorError(s.Broker.DeleteObject(ctx, in.Kind, in.Name, who(ctx)))
-}
-
 func (s *server) act(ctx context.Context, in *struct {
 	Node string `path:"node" maxLength:"253"`
 	Body broker.Act
@@ -141,20 +59,6 @@ func (s *server) act(ctx context.Context, in *struct {
 	act.Why, act.Who = boot.Printable(act.Why), who(ctx)
 	n, err := s.Broker.Do(ctx, in.Node, act)
 	return &body[*broker.Node]{n}, s.operatorError(err)
-}
-
-func (s *server) apply(ctx context.Context, in *struct {
-	RawBody []byte `contentType:"application/yaml"`
-}) (*body[[]broker.Applied], error) {
-	objects, err := broker.ParseObjects(in.RawBody)
-	if err != nil {
-		return nil, s.operatorError(err)
-	}
-	results, err := s.Broker.Apply(ctx, objects, who(ctx))
-	if results == nil {
-		results = []broker.Applied{}
-	}
-	return &body[[]broker.Applied]{results}, s.operatorError(err)
 }
 
 func (s *server) getFile(_ context.Context, in *struct {

@@ -35,8 +35,8 @@ func TestT13SecretsAreRefusedInClear(t *testing.T) {
 	if want.Status != http.StatusForbidden || !strings.Contains(want.Body, "https only") {
 		t.Fatalf("plain HTTP is answered %+v", want)
 	}
-	routes := append(r.operations(t), operation{"POST", "/node/v1/checkin"}, operation{"GET", "/node/v1/order?after=-1"}, operation{"POST", "/node/v1/report"},
-		operation{"GET", "/node/v1/image/" + strings.Repeat("0", 64)}, operation{"POST", "/node/v1/stage/first-boot"})
+	routes := append(r.operations(t), operation{method: "POST", path: "/node/v1/checkin"}, operation{method: "GET", path: "/node/v1/order?after=-1"}, operation{method: "POST", path: "/node/v1/report"},
+		operation{method: "GET", path: "/node/v1/image/" + strings.Repeat("0", 64)}, operation{method: "POST", path: "/node/v1/stage/first-boot"})
 	for _, op := range routes {
 		for _, bearer := range []string{"", bootKey(1), operatorToken} {
 			got := inClear(r.handler, stranger, op.method, op.path, bearer, checkIn(token, "52:54:00:00:00:01"))

@@ -76,7 +76,18 @@ func filtered(f broker.NodeFilter) (where string, args []any) {
 
 func (x *tx) Nodes(f broker.NodeFilter) ([]*broker.Node, error) {
 	where, args := filtered(f)
-	return x.nodes("SELECT doc"+where+" ORDER BY num", args...)
+	if f.After != "" {
+		// Ids rise with num: node9, node10. The place of an id stays where it was when its node is gone.
+		where += fmt.Sprintf(` AND num > (SELECT coalesce(max(num), 0) FROM nodes
+			WHERE length(id) < length($%[1]d) OR length(id) = length($%[1]d) AND id <= $%[1]d)`, len(args)+1)
+		args = append(args, f.After)
+	}
+	where += " ORDER BY num"
+	if f.Limit > 0 {
+		where += fmt.Sprintf(" LIMIT $%d", len(args)+1)
+		args = append(args, f.Limit)
+	}
+	return x.nodes("SELECT doc"+where, args...)
 }
 
 func (x *tx) NodesSharing(kind broker.KeyKind, v string) ([]*broker.Node, error) {

@@ -29,6 +29,7 @@ func Run(t *testing.T, fresh func(t *testing.T) (open func() broker.Store)) {
 		{"a key that a node gives up is free", freed},
 		{"a serial may be of several nodes", shared},
 		{"nodes are listed oldest first and filtered", listed},
+		{"pages of nodes hold while nodes go", paged},
 		{"events keep their order and are read from any point", journal},
 		{"concurrent updates lose nothing", concurrent},
 		{"of concurrent updates none sees one under way", serial},
@@ -179,6 +180,39 @@ func shared(t *testing.T, s broker.Store) {
 	want(broker.KeySerial, "batch")
 	update(t, s, func(tx broker.Tx) error { return tx.DeleteNode("node3") })
 	want(broker.KeySerial, "abc1234", "node1")
+}
+
+func paged(t *testing.T, s broker.Store) {
+	for i := 8; i <= 12; i++ {
+		update(t, s, func(tx broker.Tx) error { return tx.PutNode(node(i)) })
+	}
+	for _, tt := range []struct {
+		after string
+		limit int
+		gone  string
+		want  []string
+	}{
+		{"", 2, "", []string{"node8", "node9"}},
+		{"node9", 2, "", []string{"node10", "node11"}},
+		{"node9", 2, "node9", []string{"node10", "node11"}},
+		{"node11", 0, "node12", nil},
+		{"node7", 1, "", []string{"node8"}},
+	} {
+		if tt.gone != "" {
+			update(t, s, func(tx broker.Tx) error { return tx.DeleteNode(tt.gone) })
+		}
+		view(t, s, func(tx broker.Tx) error {
+			nodes, err := tx.Nodes(broker.NodeFilter{After: tt.after, Limit: tt.limit})
+			var ids []string
+			for _, n := range nodes {
+				ids = append(ids, n.ID)
+			}
+			if diff := cmp.Diff(tt.want, ids); diff != "" {
+				t.Errorf("%d after %s (-want +got):\n%s", tt.limit, tt.after, diff)
+			}
+			return err
+		})
+	}
 }
 
 func listed(t *testing.T, s broker.Store) {
