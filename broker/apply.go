@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // Applied says what an apply did with one object.
@@ -19,71 +20,120 @@ type Applied struct {
 // Apply takes objects as an operator wrote them, all or none: rules are compiled and references checked first. The
 // nodes that wait are then asked again, and their agents told at once.
 func (b *Broker) Apply(ctx context.Context, objects []Object, who string) ([]Applied, error) {
+	return b.apply(ctx, objects, false, who)
+}
+
+// Replace is Apply, and deletes what is not among the objects, of the kinds that live in an operator's files.
+func (b *Broker) Replace(ctx context.Context, objects []Object, who string) ([]Applied, error) {
+	return b.apply(ctx, objects, true, who)
+}
+
+func (b *Broker) apply(ctx context.Context, objects []Object, prune bool, who string) (results []Applied, err error) {
 	for _, o := range objects {
 		if err := b.holdFiles(o); err != nil {
 			return nil, err
 		}
 	}
-	var results []Applied
-	err := b.replaceCatalog(ctx, func(tx Tx) error {
-		results = nil
-		for _, o := range objects {
-			if err := b.checkRule(o); err != nil {
-				return err
-			}
-			o, err := b.stamp(tx, o)
-			if err != nil {
-				return err
-			}
-			r, old, err := put(tx, o)
-			if err != nil {
-				return err
-			}
-			results = append(results, Applied{Kind: o.Kind, Name: o.Name, Result: r})
-			if r == "unchanged" {
-				continue
-			}
-			e := b.changed(ctx, who, fmt.Sprintf("%s %s: %s", r, o.Kind, o.Name), old, o)
-			if err := tx.Append(&e); err != nil {
-				return err
-			}
-		}
-		return nil
+	err = b.replaceCatalog(ctx, func(tx Tx) error {
+		results, err = b.putAll(ctx, tx, objects, prune, who)
+		return err
 	}, tagNames(objects)...)
 	if err != nil {
 		return nil, err
 	}
-	for i, r := range results {
-		if r.Kind == KindTag {
-			results[i].Warnings = b.cat.Load().warnings(r.Name)
+	b.cat.Load().warn(results)
+	return results, b.Reconcile(ctx)
+}
+
+// putAll changes the objects of a transaction, with an event for each that is another then.
+func (b *Broker) putAll(ctx context.Context, tx Tx, objects []Object, prune bool, who string) ([]Applied, error) {
+	var results []Applied
+	for _, o := range objects {
+		if err := b.checkRule(o); err != nil {
+			return nil, err
+		}
+		o, err := b.stamp(tx, o)
+		if err != nil {
+			return nil, err
+		}
+		r, old, err := put(tx, o)
+		if err != nil {
+			return nil, err
+		}
+		results = append(results, Applied{Kind: o.Kind, Name: o.Name, Result: r})
+		if r == "unchanged" {
+			continue
+		}
+		e := b.changed(ctx, who, fmt.Sprintf("%s %s: %s", r, o.Kind, o.Name), old, o)
+		if err := tx.Append(&e); err != nil {
+			return nil, err
 		}
 	}
-	return results, b.Reconcile(ctx)
+	if !prune {
+		return results, nil
+	}
+	gone, err := b.prune(ctx, tx, objects, who)
+	return append(results, gone...), err
+}
+
+// prune deletes what is not among the objects. A file without any of a kind says nothing of that kind.
+func (b *Broker) prune(ctx context.Context, tx Tx, keep []Object, who string) (gone []Applied, err error) {
+	for _, kind := range Kinds() {
+		if !kinds[kind].prune || !slices.ContainsFunc(keep, func(o Object) bool { return o.Kind == kind }) {
+			continue
+		}
+		stored, err := tx.Objects(kind)
+		if err != nil {
+			return nil, err
+		}
+		for _, old := range stored {
+			if slices.ContainsFunc(keep, func(o Object) bool { return o.Kind == kind && o.Name == old.Name }) {
+				continue
+			}
+			if err := b.drop(ctx, tx, kind, old.Name, who); err != nil {
+				return nil, err
+			}
+			gone = append(gone, Applied{Kind: kind, Name: old.Name, Result: "deleted"})
+		}
+	}
+	return gone, nil
+}
+
+// warn adds what was taken and will not do what it seems to.
+func (c *catalog) warn(results []Applied) {
+	for i, r := range results {
+		if r.Kind == KindTag && r.Result != "deleted" {
+			results[i].Warnings = c.warnings(r.Name)
+		}
+	}
 }
 
 // DeleteObject takes one object away, unless another needs it.
 func (b *Broker) DeleteObject(ctx context.Context, kind, name, who string) error {
-	err := b.replaceCatalog(ctx, func(tx Tx) error {
-		if err := tx.DeleteObject(kind, name); err != nil {
-			return err
-		}
-		if kind == KindRamdisk {
-			if err := heldBy(name, b.cat.Load().policies); err != nil {
-				return err
-			}
-		}
-		if kind == KindPolicy {
-			if n, err := tx.Count(NodeFilter{Policy: name}); err != nil || n > 0 {
-				return errors.Join(err, conflict("policy %s has %d bound %s", name, n, plural(n, "node")))
-			}
-		}
-		e := b.said(ctx, who, fmt.Sprintf("deleted %s: %s", kind, name))
-		return tx.Append(&e)
-	})
+	err := b.replaceCatalog(ctx, func(tx Tx) error { return b.drop(ctx, tx, kind, name, who) })
 	if err != nil {
 		return err
 	}
 	return b.Reconcile(ctx)
+}
+
+// drop deletes an object; that a policy names what is gone is seen when the catalog is made.
+func (b *Broker) drop(ctx context.Context, tx Tx, kind, name, who string) error {
+	if err := tx.DeleteObject(kind, name); err != nil {
+		return err
+	}
+	if kind == KindRamdisk {
+		if err := heldBy(name, b.cat.Load().policies); err != nil {
+			return err
+		}
+	}
+	if kind == KindPolicy {
+		if n, err := tx.Count(NodeFilter{Policy: name}); err != nil || n > 0 {
+			return errors.Join(err, conflict("policy %s has %d bound %s", name, n, plural(n, "node")))
+		}
+	}
+	e := b.said(ctx, who, fmt.Sprintf("deleted %s: %s", kind, name))
+	return tx.Append(&e)
 }
 
 func tagNames(objects []Object) (names []string) {

@@ -115,11 +115,12 @@ func encode(kind, name string, v any) (Object, error) {
 var kinds = map[string]struct {
 	new   func() any
 	check func(any) error
+	prune bool // it lives in an operator's files, so that its absence there means something
 }{
-	KindTag:     {func() any { return new(Tag) }, func(v any) error { return v.(*Tag).check() }},
-	KindPolicy:  {func() any { return new(Policy) }, func(v any) error { return v.(*Policy).check() }},
-	KindRepo:    {func() any { return new(Repo) }, func(v any) error { return v.(*Repo).check() }},
-	KindRamdisk: {func() any { return new(Ramdisk) }, func(v any) error { return v.(*Ramdisk).check() }},
+	KindTag:     {func() any { return new(Tag) }, func(v any) error { return v.(*Tag).check() }, true},
+	KindPolicy:  {func() any { return new(Policy) }, func(v any) error { return v.(*Policy).check() }, true},
+	KindRepo:    {func() any { return new(Repo) }, func(v any) error { return v.(*Repo).check() }, false},
+	KindRamdisk: {func() any { return new(Ramdisk) }, func(v any) error { return v.(*Ramdisk).check() }, false},
 }
 
 func decodeStrict(raw []byte, v any) error {

@@ -106,9 +106,14 @@ func (s *server) deleteObject(ctx context.Context, in *struct {
 	return nil, s.operatorError(s.Broker.DeleteObject(ctx, string(in.Kind), in.Name, who(ctx)))
 }
 
-func (s *server) apply(ctx context.Context, in *struct {
+// A documents is an apply or a plan.
+type documents struct {
+	Prune   bool   `query:"prune" doc:"also delete the tags, policies and so on that are not in the documents, of the kinds that are"`
 	RawBody []byte `contentType:"application/yaml"`
-}) (*body[[]broker.Applied], error) {
+}
+
+// written reads documents of a caller who may write them.
+func (s *server) written(ctx context.Context, in *documents) ([]broker.Object, error) {
 	objects, err := broker.ParseObjects(in.RawBody)
 	if err != nil {
 		return nil, s.operatorError(err)
@@ -118,11 +123,32 @@ func (s *server) apply(ctx context.Context, in *struct {
 			return nil, huma.NewError(http.StatusForbidden, o.Kind+" "+o.Name+": "+why)
 		}
 	}
-	results, err := s.Broker.Apply(ctx, objects, who(ctx))
+	return objects, nil
+}
+
+func (s *server) apply(ctx context.Context, in *documents) (*body[[]broker.Applied], error) {
+	objects, err := s.written(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	f := s.Broker.Apply
+	if in.Prune {
+		f = s.Broker.Replace
+	}
+	results, err := f(ctx, objects, who(ctx))
 	if results == nil {
 		results = []broker.Applied{}
 	}
 	return &body[[]broker.Applied]{results}, s.operatorError(err)
+}
+
+func (s *server) plan(ctx context.Context, in *documents) (*body[*broker.Plan], error) {
+	objects, err := broker.ParseObjects(in.RawBody)
+	if err != nil {
+		return nil, s.operatorError(err)
+	}
+	p, err := s.Broker.Plan(ctx, objects, in.Prune)
+	return &body[*broker.Plan]{p}, s.operatorError(err)
 }
 
 // kindNeeds is the least role that may change objects of a kind. A hook makes the server run a command, or call an

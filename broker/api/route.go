@@ -39,6 +39,7 @@ func (s *server) routes() []route {
 		{"get-object", GET, "/api/v1/objects/{kind}/{name}", read, "One object, with its revision", typed(s.getObject)},
 		{"delete-object", DELETE, "/api/v1/objects/{kind}/{name}", write, "Delete an object that nothing needs", typed(s.deleteObject)},
 		{"apply", POST, "/api/v1/apply", write, "Create or change objects from YAML or JSON documents, all or none", typed(s.apply)},
+		{"plan", POST, "/api/v1/plan", read, "What an apply of these documents would change, on the stored facts", typed(s.plan)},
 		{"get-file", GET, "/api/v1/files/{sum}", read, "Whether a file of a ramdisk is stored; one that is stays for a day without a ramdisk that names it", typed(s.getFile)},
 		// Images and the files of ramdisks are streams, which huma would hold in memory.
 		{"import-file", PUT, "/api/v1/files/{sum}", write, "Store a file of a ramdisk under its sha256", s.stream(s.importFile, uploadDoc)},
