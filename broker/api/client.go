@@ -75,33 +75,50 @@ func trust(ca, host string) (*tls.Config, error) {
 	return c, nil
 }
 
-// Do sends a request and decodes the JSON answer into out, when out is not nil.
-func (c *Client) Do(ctx context.Context, method, path string, in io.Reader, contentType string, out any) error {
+// send sends a request; a refusal is an error.
+func (c *Client) send(ctx context.Context, method, path string, in io.Reader, head http.Header) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, c.base+path, in)
 	if err != nil {
-		return fmt.Errorf("make request: %w", err)
+		return nil, fmt.Errorf("make request: %w", err)
 	}
+	req.Header = head
 	if c.token != "" {
 		req.Header.Set("Authorization", "Bearer "+c.token)
 	}
-	if contentType != "" {
-		req.Header.Set("Content-Type", contentType)
-	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return fmt.Errorf("call the server: %w (is muster serve running there?)", err)
+		return nil, fmt.Errorf("call the server: %w (is muster serve running there?)", err)
+	}
+	if resp.StatusCode >= 300 {
+		defer resp.Body.Close()
+		return nil, answered(resp)
+	}
+	return resp, nil
+}
+
+// Do sends a request and decodes the JSON answer into out, when out is not nil.
+func (c *Client) Do(ctx context.Context, method, path string, in io.Reader, contentType string, out any) error {
+	_, err := c.do(ctx, method, path, in, contentType, out)
+	return err
+}
+
+func (c *Client) do(ctx context.Context, method, path string, in io.Reader, contentType string, out any) (http.Header, error) {
+	head := http.Header{}
+	if contentType != "" {
+		head.Set("Content-Type", contentType)
+	}
+	resp, err := c.send(ctx, method, path, in, head)
+	if err != nil {
+		return nil, err
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode >= 300 {
-		return answered(resp)
-	}
 	if out == nil {
-		return nil
+		return resp.Header, nil
 	}
 	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
-		return fmt.Errorf("read the server's answer: %w", err)
+		return nil, fmt.Errorf("read the server's answer: %w", err)
 	}
-	return nil
+	return resp.Header, nil
 }
 
 // answered turns problem+json into an error.
