@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"time"
 
 	"muster/boot/pin"
 	"muster/broker"
@@ -23,6 +24,7 @@ type Client struct {
 	base  string
 	token string
 	http  *http.Client
+	pause time.Duration // before a stream that broke is taken up again
 }
 
 // NewClient makes a client for https://HOST:PORT with an operator's token, or for unix:PATH, where none is needed. ca is
@@ -33,7 +35,7 @@ func NewClient(server, token, ca string) (*Client, error) {
 		dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", path)
 		}
-		return &Client{"http://muster", token, &http.Client{Transport: &http.Transport{DialContext: dial}}}, nil
+		return &Client{"http://muster", token, &http.Client{Transport: &http.Transport{DialContext: dial}}, time.Second}, nil
 	}
 	u, err := url.Parse(server)
 	switch {
@@ -48,7 +50,7 @@ func NewClient(server, token, ca string) (*Client, error) {
 	}
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.TLSClientConfig = trusted
-	return &Client{strings.TrimRight(server, "/"), token, &http.Client{Transport: t}}, nil
+	return &Client{strings.TrimRight(server, "/"), token, &http.Client{Transport: t}, time.Second}, nil
 }
 
 func loopback(host string) bool {

@@ -126,7 +126,7 @@ func (c *Client) Journal(ctx context.Context, q broker.JournalQuery, each func(b
 // taken up again where it broke.
 func (c *Client) Watch(ctx context.Context, q broker.JournalQuery, each func(broker.Event) error) error {
 	path := "/api/v1/watch?" + journalValues(q, "nodes").Encode()
-	for pause := time.Second; ; pause = min(2*pause, 30*time.Second) {
+	for pause := c.pause; ; pause = min(2*pause, 30*c.pause) {
 		head := http.Header{"Last-Event-Id": {strconv.FormatInt(q.After, 10)}}
 		resp, err := c.send(ctx, http.MethodGet, path, nil, head)
 		if err == nil {
@@ -134,7 +134,7 @@ func (c *Client) Watch(ctx context.Context, q broker.JournalQuery, each func(bro
 			err = readEvents(resp.Body, &q.After, each)
 			resp.Body.Close()
 			if q.After > last {
-				pause = time.Second
+				pause = c.pause
 			}
 		}
 		var broken *brokenStream
