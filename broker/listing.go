@@ -36,6 +36,7 @@ type NodePage struct {
 	// Undecided are nodes that may belong to the list: a tag or the rule is undecided on them.
 	Undecided []UndecidedNodes `json:"undecided,omitempty"`
 	Next      string           `json:"next,omitempty" doc:"after of the next page; empty at the end"`
+	Seq       int64            `json:"seq,omitempty" doc:"of the newest event at the first page: a watch goes on after it"`
 }
 
 // UndecidedNodes are nodes of a page that one cause keeps out.
@@ -143,7 +144,12 @@ func (n *Node) is(word string) bool {
 }
 
 // read fills the page in one snapshot.
-func (l *listing) read(ctx context.Context, b *Broker, tx Tx) error {
+func (l *listing) read(ctx context.Context, b *Broker, tx Tx) (err error) {
+	if l.After == "" {
+		if l.page.Seq, err = lastSeq(tx); err != nil {
+			return err
+		}
+	}
 	if l.Range != "" {
 		s, err := b.selectNodes(tx, l.Range)
 		if err != nil {

@@ -4,6 +4,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"fmt"
@@ -33,6 +34,9 @@ type Config struct {
 	// PlainSecrets lets agents' keys and operators' tokens come over plain HTTP, where everybody on the way reads them.
 	PlainSecrets bool
 	Log          *slog.Logger // if nil, slog.Default
+	// Heartbeat is how often a watch that has nothing to say says so, for proxies in between; if 0, 15 s. Patience is how
+	// long a watcher may take for what it was sent; if 0, 10 s.
+	Heartbeat, Patience time.Duration
 }
 
 type server struct {
@@ -48,6 +52,7 @@ func New(cfg Config) (http.Handler, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
+	cfg.Heartbeat, cfg.Patience = cmp.Or(cfg.Heartbeat, 15*time.Second), cmp.Or(cfg.Patience, 10*time.Second)
 	s := &server{cfg, make(chan struct{}, maxWatchers)}
 	r := mux.NewRouter().SkipClean(true)
 	r.HandleFunc("/healthz", s.handle(s.health)).Methods(http.MethodGet)

@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"time"
 
 	"muster/boot/pin"
 	"muster/broker"
@@ -23,6 +24,7 @@ type Client struct {
 	base  string
 	token string
 	http  *http.Client
+	pause time.Duration // before a stream that broke is taken up again
 }
 
 // NewClient makes a client for https://HOST:PORT with an operator's token, or for unix:PATH, where none is needed. ca is
@@ -33,7 +35,7 @@ func NewClient(server, token, ca string) (*Client, error) {
 		dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", path)
 		}
-		return &Client{"http://muster", token, &http.Client{Transport: &http.Transport{DialContext: dial}}}, nil
+		return &Client{"http://muster", token, &http.Client{Transport: &http.Transport{DialContext: dial}}, time.Second}, nil
 	}
 	u, err := url.Parse(server)
 	switch {
@@ -48,7 +50,7 @@ func NewClient(server, token, ca string) (*Client, error) {
 	}
 	t := http.DefaultTransport.(*http.Transport).Clone()
 	t.TLSClientConfig = trusted
-	return &Client{strings.TrimRight(server, "/"), token, &http.Client{Transport: t}}, nil
+	return &Client{strings.TrimRight(server, "/"), token, &http.Client{Transport: t}, time.Second}, nil
 }
 
 func loopback(host string) bool {
@@ -75,33 +77,50 @@ func trust(ca, host string) (*tls.Config, error) {
 	return c, nil
 }
 
-// Do sends a request and decodes the JSON answer into out, when out is not nil.
-func (c *Client) Do(ctx context.Context, method, path string, in io.Reader, contentType string, out any) error {
+// send sends a request; a refusal is an error.
+func (c *Client) send(ctx context.Context, method, path string, in io.Reader, head http.Header) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, c.base+path, in)
 	if err != nil {
-		return fmt.Errorf("make request: %w", err)
+		return nil, fmt.Errorf("make request: %w", err)
 	}
+	req.Header = head
 	if c.token != "" {
 		req.Header.Set("Authorization", "Bearer "+c.token)
 	}
-	if contentType != "" {
-		req.Header.Set("Content-Type", contentType)
-	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return fmt.Errorf("call the server: %w (is muster serve running there?)", err)
+		return nil, fmt.Errorf("call the server: %w (is muster serve running there?)", err)
+	}
+	if resp.StatusCode >= 300 {
+		defer resp.Body.Close()
+		return nil, answered(resp)
+	}
+	return resp, nil
+}
+
+// Do sends a request and decodes the JSON answer into out, when out is not nil.
+func (c *Client) Do(ctx context.Context, method, path string, in io.Reader, contentType string, out any) error {
+	_, err := c.do(ctx, method, path, in, contentType, out)
+	return err
+}
+
+func (c *Client) do(ctx context.Context, method, path string, in io.Reader, contentType string, out any) (http.Header, error) {
+	head := http.Header{}
+	if contentType != "" {
+		head.Set("Content-Type", contentType)
+	}
+	resp, err := c.send(ctx, method, path, in, head)
+	if err != nil {
+		return nil, err
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode >= 300 {
-		return answered(resp)
-	}
 	if out == nil {
-		return nil
+		return resp.Header, nil
 	}
 	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
-		return fmt.Errorf("read the server's answer: %w", err)
+		return nil, fmt.Errorf("read the server's answer: %w", err)
 	}
-	return nil
+	return resp.Header, nil
 }
 
 // answered turns problem+json into an error.
@@ -164,10 +183,22 @@ func (c *Client) Events(ctx context.Context, node string, after int64, follow bo
 }
 
 // Apply sends YAML or JSON documents.
-func (c *Client) Apply(ctx context.Context, documents []byte) ([]broker.Applied, error) {
-	var results []broker.Applied
-	err := c.Do(ctx, http.MethodPost, "/api/v1/apply", bytes.NewReader(documents), "application/yaml", &results)
-	return results, err
+func (c *Client) Apply(ctx context.Context, documents []byte) (results []broker.Applied, err error) {
+	return results, c.documents(ctx, "/api/v1/apply", documents, &results)
+}
+
+// Replace is Apply, and deletes what is not among the documents, of the kinds that are.
+func (c *Client) Replace(ctx context.Context, documents []byte) (results []broker.Applied, err error) {
+	return results, c.documents(ctx, "/api/v1/apply?prune=true", documents, &results)
+}
+
+// Plan says what Apply, or with prune Replace, would change.
+func (c *Client) Plan(ctx context.Context, documents []byte, prune bool) (p *broker.Plan, err error) {
+	return p, c.documents(ctx, fmt.Sprintf("/api/v1/plan?prune=%t", prune), documents, &p)
+}
+
+func (c *Client) documents(ctx context.Context, path string, documents []byte, into any) error {
+	return c.Do(ctx, http.MethodPost, path, bytes.NewReader(documents), "application/yaml", into)
 }
 
 // ImportFile stores a file of a ramdisk under its sha256, unless it is stored already.

@@ -15,11 +15,9 @@ import (
 // Limits of watching. A watcher reads the store by itself, at its own pace, so that no writer ever waits for one; it is
 // cut off when it does not take what it was sent, and comes back with Last-Event-ID.
 const (
-	maxWatchers   = 64
-	watchPause    = 100 * time.Millisecond // between two looks into the store
-	watchBatch    = 256
-	watchPatience = 10 * time.Second // for a slow reader
-	heartbeat     = 15 * time.Second
+	maxWatchers = 64
+	watchPause  = 100 * time.Millisecond // between two looks into the store
+	watchBatch  = 256
 )
 
 // watch sends the journal as server-sent events (WHATWG HTML, section 9.2).
@@ -42,7 +40,7 @@ func (s *server) watch(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Accel-Buffering", "no") // nginx in between would hold the stream back
-	c := &sender{w: w, rc: http.NewResponseController(w)}
+	c := &sender{w, http.NewResponseController(w), s.Patience}
 	// A write that fails is a reader that went, or that was too slow: there is nobody to tell.
 	if c.send(": muster\n\n") == nil {
 		s.follow(r.Context(), q, c)
@@ -73,7 +71,7 @@ func (s *server) follow(ctx context.Context, q broker.JournalQuery, c *sender) {
 	pause := time.NewTicker(watchPause)
 	defer pause.Stop()
 	for {
-		wait, cancel := context.WithTimeout(ctx, heartbeat)
+		wait, cancel := context.WithTimeout(ctx, s.Heartbeat)
 		events, next, err := s.Broker.ReadJournal(wait, q, true)
 		cancel()
 		text := ": still here\n\n"
@@ -115,10 +113,12 @@ func frames(events []broker.Event) string {
 type sender struct {
 	w  http.ResponseWriter
 	rc *http.ResponseController
+
+	patience time.Duration
 }
 
 func (c *sender) send(text string) error {
-	if err := c.rc.SetWriteDeadline(time.Now().Add(watchPatience)); err != nil {
+	if err := c.rc.SetWriteDeadline(time.Now().Add(c.patience)); err != nil {
 		return err
 	}
 	if _, err := c.w.Write([]byte(text)); err != nil {

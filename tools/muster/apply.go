@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
+	"golang.org/x/term"
 
 	"muster/broker"
 	"muster/broker/api"
@@ -21,9 +22,10 @@ import (
 
 func applyCommand(o *options) *cobra.Command {
 	var file string
+	var prune, dry bool
 	c := &cobra.Command{
 		Use: "apply -f FILE|DIR|-", Short: "create or change tags, policies, repos and ramdisks; the same again changes nothing",
-		Example: "  muster apply -f rack.yaml\n  muster apply -f policies/",
+		Example: "  muster apply -f rack.yaml\n  muster apply -f policies/ --prune --dry-run",
 		Args:    exactly(0, "-f FILE only"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			data, err := readDocuments(file, cmd.InOrStdin())
@@ -34,22 +36,33 @@ func applyCommand(o *options) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			results, err := c.Apply(cmd.Context(), data)
+			if dry {
+				return plan(cmd, o, c, data, prune)
+			}
+			f := c.Apply
+			if prune {
+				f = c.Replace
+			}
+			results, err := f(cmd.Context(), data)
 			if err != nil {
 				return err
 			}
-			return o.show(cmd.OutOrStdout(), results, func(w io.Writer) {
-				for _, r := range results {
-					row(w, strings.ToLower(r.Kind)+"/"+r.Name, r.Result)
-					for _, warning := range r.Warnings {
-						row(w, "", "warning: "+warning)
-					}
-				}
-			})
+			return o.show(cmd.OutOrStdout(), results, func(w io.Writer) { appliedRows(w, results) })
 		},
 	}
 	c.Flags().StringVarP(&file, "filename", "f", "", "file, directory, or - for standard input")
+	c.Flags().BoolVar(&prune, "prune", false, "delete the tags and policies that are not in the files")
+	c.Flags().BoolVar(&dry, "dry-run", false, "change nothing; say what would change (muster plan)")
 	return c
+}
+
+func appliedRows(w io.Writer, results []broker.Applied) {
+	for _, r := range results {
+		row(w, strings.ToLower(r.Kind)+"/"+r.Name, r.Result)
+		for _, warning := range r.Warnings {
+			row(w, "", "warning: "+warning)
+		}
+	}
 }
 
 // readDocuments reads one file, or all YAML and JSON files of a directory in the order of their names.
@@ -88,7 +101,7 @@ func readDocuments(name string, stdin io.Reader) ([]byte, error) {
 func deleteCommand(o *options) *cobra.Command {
 	return &cobra.Command{
 		Use: "delete KIND NAME", Short: "delete a tag, policy, repo or ramdisk that nothing needs",
-		Example: "  muster delete policy old-rack\n  muster delete ramdisk gpu", Args: exactly(2, "KIND NAME"),
+		Example: "  muster delete policy old-rack\n  muster delete ramdisk gpu", Args: exactly(2, "KIND NAME"), ValidArgsFunction: o.completeKindName(false),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			kind, err := kindOf(args[0])
 			if err != nil {
@@ -98,7 +111,11 @@ func deleteCommand(o *options) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.Do(cmd.Context(), http.MethodDelete, "/api/v1/objects/"+kind+"/"+url.PathEscape(args[1]), nil, "", nil)
+			if err := c.Do(cmd.Context(), http.MethodDelete, "/api/v1/objects/"+kind+"/"+url.PathEscape(args[1]), nil, "", nil); err != nil {
+				return err
+			}
+			gone := broker.Applied{Kind: kind, Name: args[1], Result: "deleted"}
+			return o.show(cmd.OutOrStdout(), gone, func(w io.Writer) { row(w, strings.ToLower(kind)+"/"+args[1], gone.Result) })
 		},
 	}
 }
@@ -149,26 +166,29 @@ func importImage(ctx context.Context, c *api.Client, name, path string, progress
 	return r, err
 }
 
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
-	st, err := f.Stat()
-	return err == nil && st.Mode()&os.ModeCharDevice != 0
+func isTerminal(stream any) bool {
+	f, ok := stream.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 // kindOf reads tag, tags, Tag, ...
 func kindOf(s string) (string, error) {
-	switch strings.TrimSuffix(strings.ToLower(s), "s") {
-	case "tag":
-		return broker.KindTag, nil
-	case "policy", "policie":
-		return broker.KindPolicy, nil
-	case "repo":
-		return broker.KindRepo, nil
-	case "ramdisk":
-		return broker.KindRamdisk, nil
+	word := strings.ToLower(s)
+	var all []string
+	for _, k := range broker.Kinds() {
+		one := strings.ToLower(k)
+		if word == one || word == plural(one) {
+			return k, nil
+		}
+		all = append(all, plural(one))
 	}
-	return "", usageError{fmt.Errorf("kind %q: want nodes, tags, policies, repos, ramdisks or events", s)}
+	return "", usageError{fmt.Errorf("kind %q: want nodes, %s or events", s, strings.Join(all, ", "))}
+}
+
+// plural is how a kind is called in lists: policies, tags.
+func plural(kind string) string {
+	if stem, ok := strings.CutSuffix(kind, "y"); ok {
+		return stem + "ies"
+	}
+	return kind + "s"
 }

@@ -28,6 +28,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	root.SetIn(in)
 	root.SetOut(out)
 	root.SetErr(errOut)
+	finish(root)
 	err := root.ExecuteContext(ctx)
 	var usage usageError
 	var status statusError

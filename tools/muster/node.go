@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -16,135 +17,82 @@ import (
 	"muster/broker/api"
 )
 
-func getCommand(o *options) *cobra.Command {
+func describeCommand(o *options) *cobra.Command {
 	return &cobra.Command{
-		Use: "get nodes|tags|policies|repos|ramdisks|events [NAME]", Short: "list what the server knows",
-		Example: "  muster get nodes\n  muster get policies -o yaml",
-		Args:    cobra.RangeArgs(1, 2),
+		Use: "describe KIND NAME", Short: "all about nodes (hardware, errors of collectors, state), or one tag, policy, repo or ramdisk",
+		Example: "  muster describe node node1\n  muster describe node 52:54:00:12:34:56 -o json\n  muster describe node r12n[01-04]\n  muster describe policy ceph-osd\n  muster describe ramdisk standard",
+		Args:    exactly(2, "KIND NAME"), ValidArgsFunction: o.completeKindName(true),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := o.connect()
+			if isNodes(args[0]) {
+				return describeNodes(cmd, o, args[1])
+			}
+			kind, err := kindOf(args[0])
 			if err != nil {
 				return err
 			}
-			switch {
-			case strings.TrimSuffix(args[0], "s") == "node" && len(args) == 2:
-				return describeNode(cmd, o, c, args[1])
-			case strings.TrimSuffix(args[0], "s") == "node":
-				return getNodes(cmd, o, c)
-			case strings.TrimSuffix(args[0], "s") == "event":
-				return printTimeline(cmd, o, c, "", false)
+			if kind == broker.KindRamdisk {
+				return describeRamdisk(cmd, o, args[1])
 			}
-			return getObjects(cmd, o, c, args)
+			return describeObject(cmd, o, kind, args[1])
 		},
 	}
 }
 
-func getNodes(cmd *cobra.Command, o *options, c *api.Client) error {
-	var nodes []*broker.Node
-	if err := c.Get(cmd.Context(), "/api/v1/nodes", &nodes); err != nil {
-		return err
-	}
-	return o.show(cmd.OutOrStdout(), nodes, func(w io.Writer) {
-		row(w, "NODE", "HOSTNAME", "STATE", "SINCE", "POLICY", "TAGS", "MAC", "SEEN")
-		for _, n := range nodes {
-			row(w, n.ID, orDash(n.Hostname), stateText(n), ago(n.Since), orDash(n.Policy), orDash(strings.Join(n.CarriedTags(), ",")),
-				orDash(first(n.Keys.MACs)), ago(n.LastSeen))
-		}
+// isNodes reads node, nodes, Node.
+func isNodes(s string) bool { return strings.TrimSuffix(strings.ToLower(s), "s") == "node" }
+
+func describeNodes(cmd *cobra.Command, o *options, arg string) error {
+	return o.eachNode(cmd, arg, func(c *api.Client, id string) (any, func(io.Writer), error) {
+		n, err := c.Node(cmd.Context(), id)
+		return n, func(w io.Writer) { nodeTable(w, n) }, err
 	})
 }
 
-func stateText(n *broker.Node) string {
-	switch {
-	case n.Hold != "":
-		return string(n.State) + " (hold)"
-	case n.Protected:
-		return string(n.State) + " (protected)"
-	}
-	return string(n.State)
-}
-
-func first(list []string) string {
-	if len(list) == 0 {
-		return ""
-	}
-	return list[0]
-}
-
-func getObjects(cmd *cobra.Command, o *options, c *api.Client, args []string) error {
-	kind, err := kindOf(args[0])
+// describeObject prints an object line by line, and the nodes that it concerns now.
+func describeObject(cmd *cobra.Command, o *options, kind, name string) error {
+	c, err := o.connect()
 	if err != nil {
 		return err
 	}
-	var docs []json.RawMessage
-	if err := c.Get(cmd.Context(), "/api/v1/objects/"+kind, &docs); err != nil {
+	doc, err := c.Object(cmd.Context(), kind, name)
+	if err != nil {
 		return err
 	}
-	if len(args) == 2 {
-		for _, d := range docs {
-			var named struct{ Name string }
-			if json.Unmarshal(d, &named) == nil && named.Name == args[1] {
-				return o.show(cmd.OutOrStdout(), d, func(w io.Writer) { row(w, string(d)) })
-			}
-		}
-		return fmt.Errorf("there is no %s %q", strings.ToLower(kind), args[1])
+	q := broker.NodeQuery{Policy: name}
+	switch kind {
+	case broker.KindTag:
+		q = broker.NodeQuery{Tags: []string{name}}
+	case broker.KindPolicy:
+	default:
+		return o.show(cmd.OutOrStdout(), doc, func(w io.Writer) { documentTable(w, doc) })
 	}
-	return o.show(cmd.OutOrStdout(), docs, func(w io.Writer) { objectTable(w, kind, docs) })
+	page, err := c.Nodes(cmd.Context(), q)
+	if err != nil {
+		return err
+	}
+	return o.show(cmd.OutOrStdout(), doc, func(w io.Writer) {
+		documentTable(w, doc)
+		row(w, "nodes", fmt.Sprintf("%d", len(page.Nodes)), undecidedText(page))
+	})
 }
 
-// objectTable prints objects of one kind; what does not decode is shown as it is.
-func objectTable(w io.Writer, kind string, docs []json.RawMessage) {
-	heads := map[string][]any{
-		broker.KindTag:     {"TAG", "RULE"},
-		broker.KindPolicy:  {"POLICY", "ORDER", "TAGS", "TASK", "REPO", "MAX", "APPROVAL", "WIPE"},
-		broker.KindRepo:    {"REPO", "SIZE", "UNPACKED", "SHA256"},
-		broker.KindRamdisk: {"RAMDISK", "ARCH", "KERNEL", "ORDER", "TAGS", "SIZE", "SIGNED", "IMPORTED"},
-	}
-	row(w, heads[kind]...)
-	for _, d := range docs {
-		var t broker.Tag
-		var p broker.Policy
-		var r broker.Repo
-		switch {
-		case kind == broker.KindTag && json.Unmarshal(d, &t) == nil:
-			row(w, t.Name, t.Rule)
-		case kind == broker.KindPolicy && json.Unmarshal(d, &p) == nil:
-			row(w, p.Name, p.Order, orDash(strings.Join(p.Tags, ",")+p.Match), p.Task, orDash(p.Repo), p.Max, orDash(p.Approval), p.Wipe)
-		case kind == broker.KindRepo && json.Unmarshal(d, &r) == nil:
-			row(w, r.Name, bytesText(r.SizeBytes), bytesText(r.RawBytes), r.SHA256)
-		case kind == broker.KindRamdisk && ramdiskRow(w, d):
-		default:
-			row(w, string(d))
+// documentTable has a line for each field, in the order of their names, kind and name first.
+func documentTable(w io.Writer, doc map[string]any) {
+	row(w, strings.ToLower(fmt.Sprint(doc["kind"])), doc["name"])
+	for _, k := range slices.Sorted(maps.Keys(doc)) {
+		if k == "kind" || k == "name" {
+			continue
 		}
-	}
-}
-
-func describeCommand(o *options) *cobra.Command {
-	return &cobra.Command{
-		Use: "describe node|ramdisk NAME", Short: "all about one node (hardware, errors of collectors, state) or ramdisk",
-		Example: "  muster describe node node1\n  muster describe node 52:54:00:12:34:56 -o json\n  muster describe ramdisk standard", Args: exactly(2, "node NODE, or ramdisk NAME"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			switch strings.TrimSuffix(args[0], "s") {
-			case "node":
-			case "ramdisk":
-				return describeRamdisk(cmd, o, args[1])
-			default:
-				return usageError{fmt.Errorf("kind %q: want node or ramdisk", args[0])}
-			}
-			c, err := o.connect()
+		text, ok := doc[k].(string)
+		if !ok {
+			raw, err := json.Marshal(doc[k])
 			if err != nil {
-				return err
+				continue // it came as JSON
 			}
-			return describeNode(cmd, o, c, args[1])
-		},
+			text = string(raw)
+		}
+		row(w, k, text)
 	}
-}
-
-func describeNode(cmd *cobra.Command, o *options, c *api.Client, name string) error {
-	n, err := c.Node(cmd.Context(), name)
-	if err != nil {
-		return err
-	}
-	return o.show(cmd.OutOrStdout(), n, func(w io.Writer) { nodeTable(w, n) })
 }
 
 func nodeTable(w io.Writer, n *broker.Node) {
@@ -209,17 +157,12 @@ func nodeTable(w io.Writer, n *broker.Node) {
 func explainCommand(o *options) *cobra.Command {
 	return &cobra.Command{
 		Use: "explain NODE", Short: "why a node carries its tags, which policy and ramdisk won, and what it boots next",
-		Example: "  muster explain node1", Args: exactly(1, "NODE"),
+		Example: "  muster explain node1\n  muster explain r12n[01-04] -o json", Args: exactly(1, "NODE"), ValidArgsFunction: o.completeNode,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := o.connect()
-			if err != nil {
-				return err
-			}
-			x, err := c.Explain(cmd.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			return o.show(cmd.OutOrStdout(), x, func(w io.Writer) { explanationTable(w, x) })
+			return o.eachNode(cmd, args[0], func(c *api.Client, id string) (any, func(io.Writer), error) {
+				x, err := c.Explain(cmd.Context(), id)
+				return x, func(w io.Writer) { explanationTable(w, x) }, err
+			})
 		},
 	}
 }
@@ -251,56 +194,16 @@ func renderCommand(o *options) *cobra.Command {
 	var dialect string
 	c := &cobra.Command{
 		Use: "render NODE", Short: "the boot script that a node would get, its token hidden",
-		Example: "  muster render node1\n  muster render node1 --dialect grub", Args: exactly(1, "NODE"),
+		Example: "  muster render node1\n  muster render node1 --dialect grub", Args: exactly(1, "NODE"), ValidArgsFunction: o.completeNode,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := o.connect()
-			if err != nil {
-				return err
-			}
-			var s api.Script
-			if err := c.Get(cmd.Context(), "/api/v1/nodes/"+url.PathEscape(args[0])+"/render?dialect="+url.QueryEscape(dialect), &s); err != nil {
-				return err
-			}
-			return o.show(cmd.OutOrStdout(), s, func(w io.Writer) { fmt.Fprint(w, s.Text) })
+			return o.eachNode(cmd, args[0], func(c *api.Client, id string) (any, func(io.Writer), error) {
+				var s api.Script
+				err := c.Get(cmd.Context(), "/api/v1/nodes/"+url.PathEscape(id)+"/render?dialect="+url.QueryEscape(dialect), &s)
+				return s, func(w io.Writer) { verbatim(w, s.Text) }, err
+			})
 		},
 	}
 	c.Flags().StringVar(&dialect, "dialect", "ipxe", "ipxe, grub or pxelinux")
-	return c
-}
-
-func nodeCommand(o *options) *cobra.Command {
-	c := &cobra.Command{Use: "node", Short: "act on a node"}
-	for verb, short := range map[string]string{
-		"protect":   "let no policy take the node that asks for approval",
-		"unprotect": "approve the node: policies may take it",
-		"hold":      "install the node no more until it is released",
-		"release":   "end a hold; loop counts start anew",
-		"reinstall": "start the node's task from its first stage",
-		"abort":     "end the install under way",
-		"resolve":   "end a conflict of ids: learn UUID and serial anew",
-		"delete":    "forget the node",
-	} {
-		var wipe bool
-		var why string
-		sub := &cobra.Command{
-			Use: verb + " NODE", Short: short, Example: "  muster node " + verb + " node1", Args: exactly(1, "NODE"),
-			RunE: func(cmd *cobra.Command, args []string) error {
-				c, err := o.connect()
-				if err != nil {
-					return err
-				}
-				n, err := c.Act(cmd.Context(), args[0], broker.Act{Verb: verb, Wipe: wipe, Why: why})
-				if err != nil {
-					return err
-				}
-				return o.show(cmd.OutOrStdout(), n, func(w io.Writer) { row(w, "node/"+n.ID, verb, stateText(n)) })
-			},
-		}
-		sub.Flags().StringVar(&why, "why", "", "a few words for the journal")
-		if verb == "reinstall" {
-			sub.Flags().BoolVar(&wipe, "wipe", false, "the disk may lose what it holds, this once")
-		}
-		c.AddCommand(sub)
-	}
+	complete(c, "dialect", "ipxe", "grub", "pxelinux")
 	return c
 }

@@ -1,18 +1,21 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 	"time"
 	"unicode"
 
 	"github.com/goccy/go-yaml"
 )
 
-// show prints v as JSON or YAML when that is asked for, else calls table.
+// asData says that no table is wanted.
+func (o *options) asData() bool { return o.output != "table" && o.output != "wide" }
+
+// show prints v as JSON, YAML or names when that is asked for, else calls table.
 func (o *options) show(w io.Writer, v any, table func(io.Writer)) error {
 	switch o.output {
 	case "json":
@@ -30,12 +33,35 @@ func (o *options) show(w io.Writer, v any, table func(io.Writer)) error {
 		}
 		_, err = w.Write(y)
 		return err
+	case "name":
+		return showNames(w, v)
 	case "table", "wide":
-		t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-		table(t)
-		return t.Flush()
+		g := newGrid(w, o)
+		table(g)
+		return g.flush()
 	}
-	return usageError{fmt.Errorf("output %q: want table, json or yaml", o.output)}
+	return usageError{fmt.Errorf("output %q: want table, wide, json, yaml or name", o.output)}
+}
+
+// showNames prints the id or the name of each member of a list, or of v alone.
+func showNames(w io.Writer, v any) error {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("encode: %w", err)
+	}
+	var list []struct{ ID, Node, Name string }
+	if json.Unmarshal(raw, &list) != nil {
+		list = make([]struct{ ID, Node, Name string }, 1)
+		if err := json.Unmarshal(raw, &list[0]); err != nil {
+			return fmt.Errorf("read the names: %w", err)
+		}
+	}
+	for _, x := range list {
+		if _, err := fmt.Fprintln(w, cmp.Or(x.ID, x.Node, x.Name)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // row writes one line of a table: what a machine says of itself is printed here (T23).
@@ -92,4 +118,11 @@ func bytesText(n int64) string {
 		return fmt.Sprintf("%d B", n)
 	}
 	return fmt.Sprintf("%.1f %s", f, units[i])
+}
+
+func first(list []string) string {
+	if len(list) == 0 {
+		return ""
+	}
+	return list[0]
 }

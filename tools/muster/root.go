@@ -32,13 +32,45 @@ func rootCommand() *cobra.Command {
 		Version: version, SilenceUsage: true, SilenceErrors: true,
 	}
 	root.PersistentFlags().StringVar(&o.server, "server", envOr("MUSTER_SERVER", "unix:/var/lib/muster/muster.sock"), "URL of the server, or unix:PATH")
-	root.PersistentFlags().StringVarP(&o.output, "output", "o", "table", "table, json or yaml")
+	root.PersistentFlags().StringVarP(&o.output, "output", "o", "table", "table, wide (nothing cut), json, yaml or name; jsonl for events")
+	complete(root, "output", "table", "wide", "json", "yaml", "name", "jsonl")
 	o.token, o.ca = os.Getenv("MUSTER_TOKEN"), os.Getenv("MUSTER_CA")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(serveCommand(), applyCommand(o), getCommand(o), describeCommand(o), explainCommand(o), timelineCommand(o),
+	root.AddCommand(serveCommand(), applyCommand(o), planCommand(o), getCommand(o), describeCommand(o), explainCommand(o), timelineCommand(o),
 		renderCommand(o), nodeCommand(o), repoCommand(o), deleteCommand(o), ramdiskCommand(o), dhcpConfigCommand(""), labCommand(),
-		doctorCommand(o))
+		doctorCommand(o), eventsCommand(o), tokenCommand(o))
 	return root
+}
+
+// finish goes through all commands once their output is set, which cobra's own completion keeps from then on. It makes a wrong word behind a command that only groups others a wrong call: cobra shows help and is content.
+// Commands of cobra's own get the example that each of ours has.
+func finish(c *cobra.Command) {
+	if !c.HasParent() {
+		c.InitDefaultCompletionCmd()
+	}
+	if c.HasSubCommands() && !c.Runnable() {
+		c.Args = func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			return usageError{fmt.Errorf("unknown command %q for %s: see %s --help", args[0], cmd.CommandPath(), cmd.CommandPath())}
+		}
+		c.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	}
+	if c.HasParent() && c.Parent().Name() == "completion" {
+		c.Example = map[string]string{
+			"bash":       "  muster completion bash > /etc/bash_completion.d/muster",
+			"zsh":        "  muster completion zsh > /usr/share/zsh/site-functions/_muster",
+			"fish":       "  muster completion fish > /etc/fish/completions/muster.fish",
+			"powershell": "  muster completion powershell | Out-String | Invoke-Expression",
+		}[c.Name()]
+	}
+	if c.Name() == "completion" {
+		c.Example = "  source <(muster completion bash)"
+	}
+	for _, sub := range c.Commands() {
+		finish(sub)
+	}
 }
 
 // connect makes a client for the server that was asked for.
@@ -55,6 +87,16 @@ func envOr(name, otherwise string) string {
 		return v
 	}
 	return otherwise
+}
+
+// between is cobra.RangeArgs that counts as a wrong call.
+func between(least, most int, what string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) < least || len(args) > most {
+			return usageError{fmt.Errorf("want %s, got %d arguments", what, len(args))}
+		}
+		return nil
+	}
 }
 
 // exactly is cobra.ExactArgs that counts as a wrong call.

@@ -57,6 +57,7 @@ func TestLife(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"serve": serveCmd, "kill9": kill9Cmd, "boot": bootCmd, "checkin": checkinCmd, "post": postCmd,
 			"order": orderCmd, "report": reportCmd, "stage": stageCmd, "image": imageCmd, "load": loadCmd, "agent": agentCmd,
+			"as": asCmd, "asroot": asrootCmd,
 		},
 	})
 }
@@ -145,6 +146,20 @@ func serveCmd(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	raw, _ := os.ReadFile(ts.MkAbs("serve.log"))
 	ts.Fatalf("muster serve did not start: %s", raw)
+}
+
+// as calls from now on over HTTPS with the token that muster token create wrote into a file: as FILE.
+func asCmd(ts *testscript.TestScript, _ bool, args []string) {
+	_, token, _ := strings.Cut(ts.ReadFile(args[0]), "MUSTER_TOKEN=")
+	ts.Setenv("MUSTER_TOKEN", strings.TrimSpace(token))
+	ts.Setenv("MUSTER_SERVER", ts.Getenv("AGENTS"))
+	ts.Setenv("MUSTER_CA", ts.Getenv("CA"))
+}
+
+// asroot calls by the socket again.
+func asrootCmd(ts *testscript.TestScript, _ bool, _ []string) {
+	ts.Setenv("MUSTER_TOKEN", "")
+	ts.Setenv("MUSTER_SERVER", "unix:"+ts.MkAbs("data/muster.sock"))
 }
 
 // kill9 ends the server as a power cut would.
