@@ -94,6 +94,8 @@ func TestJSONOfEveryCommand(t *testing.T) {
 		{"apply", "-f " + file}, {"get", "nodes"}, {"get", "nodes @a"}, {"get", "tags"}, {"get", "tag a"}, {"get", "events"}, {"get", "ramdisks"}, {"describe", "node node1"}, {"describe", "tag a"},
 		{"describe", "ramdisk r"}, {"explain", "node1"}, {"explain", "all"}, {"render", "node1"}, {"timeline", "node1"}, {"timeline", "all"},
 		{"node protect", "node1"}, {"node unprotect", "all"}, {"node hold", "node1"}, {"node release", "node1"}, {"node resolve", "node1,node1"}, {"node abort", "node1,node1"}, {"node reinstall", "node1,node1"},
+		{"plan", "-f " + file}, {"node meta", "node1 a=1 b-"}, {"node pin", "node1,node1 --policy p"}, {"node unpin", "node1"}, {"node clean", "node1,node1"}, {"node inspect", "node1,node1"},
+		{"node manage", "node1,node1"}, {"node provide", "node1,node1"}, {"node deploy", "node1,node1"}, {"node undeploy", "node1,node1"},
 		{"token create", "alice"}, {"token list", ""}, {"token revoke", "alice"}, {"node delete", "all --yes"}, {"delete", "tag a"},
 	}
 	root, all := rootCommand(), map[string]*cobra.Command{}
