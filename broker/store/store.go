@@ -42,6 +42,8 @@ type engine interface {
 	lock(context.Context, *sql.Tx) (revision int64, err error)
 	// commit makes durable what the transaction did, and tells other brokers of the events that it appended.
 	commit(context.Context, *sql.Tx, span) error
+	// advance lets the next event follow the greatest Seq there is.
+	advance(context.Context, *sql.Tx) error
 	// busy says that an error comes of the database's condition, not of what was asked of it.
 	busy(error) bool
 	// again says that a transaction that ended with the error did nothing and may be run again.
