@@ -357,11 +357,10 @@ func TestAPasswordIsInNoError(t *testing.T) {
 // A server that may lose what it acknowledged is refused.
 func TestAServerThatForgetsIsRefused(t *testing.T) {
 	server := storetest.StartPostgres(t)
-	server.SQL(t, "ALTER SYSTEM SET fsync = off")
-	server.SQL(t, "SELECT pg_reload_conf()")
+	to := server.URL(t)
 	server.Stop(t)
-	server.Start(t)
-	if _, err := Connect(t.Context(), server.URL(t)); err == nil || !strings.Contains(err.Error(), "fsync = off") {
+	server.Start(t, "fsync=off")
+	if _, err := Connect(t.Context(), to); err == nil || !strings.Contains(err.Error(), "fsync = off") {
 		t.Errorf("Connect = %v; want a refusal", err)
 	}
 }
