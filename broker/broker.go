@@ -45,6 +45,8 @@ type Config struct {
 
 	// Strangers is the most machines kept that were seen booting and never checked in; if 0, 1000.
 	Strangers int
+	// KeepEvents is how long events stay in the journal; if 0, for ever. Of each node the last of each kind stays.
+	KeepEvents time.Duration
 	// Loop is how many times one install may start within LoopWindow before the node is held; if 0, 3 in 2 hours.
 	Loop       int
 	LoopWindow time.Duration

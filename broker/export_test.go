@@ -11,6 +11,9 @@ func (b *Broker) Journal(ctx context.Context, batch ...boot.Sighting) error {
 	return b.journal(ctx, batch)
 }
 
+// Forget goes through the journal as keepJournal does.
+func (b *Broker) Forget(ctx context.Context) (int, error) { return b.forget(ctx) }
+
 // Learned waits until the broker knows a MAC.
 func (b *Broker) Learned(ctx context.Context, m boot.MAC) bool {
 	for {

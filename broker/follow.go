@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"time"
 )
 
@@ -22,7 +23,10 @@ func (b *Broker) keepLeading(ctx context.Context) {
 
 func (b *Broker) lead(ctx context.Context) {
 	b.cfg.Log.Debug("this broker leads")
-	b.keepDeadlines(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() { b.keepDeadlines(ctx) })
+	wg.Go(func() { b.keepJournal(ctx) })
+	wg.Wait()
 }
 
 // keepTrying calls f again when it ends before ctx does, later each time it fails at once: brokers that lost one store
