@@ -95,6 +95,9 @@ func New(ctx context.Context, cfg Config) (*Broker, error) {
 	b.bell.ring = map[string]chan struct{}{}
 	b.known.all = map[boot.MAC]bool{}
 	err = cfg.Store.Update(ctx, func(tx Tx) error {
+		if err := b.meetKey(tx); err != nil {
+			return err
+		}
 		cat, err := b.loadCatalog(tx)
 		if err != nil {
 			return err

@@ -38,6 +38,7 @@ const (
 	EventDeleted     = "node.deleted"
 	EventStarted     = "broker.started"
 	EventCertificate = "broker.certificate"
+	EventKey         = "broker.key"
 )
 
 // EventFilter chooses events.

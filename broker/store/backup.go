@@ -59,7 +59,7 @@ const maxLine = 16 << 20
 
 // Backup writes everything as it was at one moment, while updates go on.
 func (s *Store) Backup(ctx context.Context, w io.Writer, now time.Time) error {
-	t, err := s.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true, Isolation: s.snapshot()})
+	t, err := s.begin(ctx)
 	if err != nil {
 		return fmt.Errorf("back up: %w", err)
 	}

@@ -24,9 +24,6 @@ type postgres struct {
 	self   string // names this broker in notifications
 }
 
-// Connections of one broker: one writes, these read; following and leading take one each.
-const postgresReaders = 8
-
 // transactionTime is the longest that a transaction may take, the wait for the writer's lock included. A broker that is
 // frozen in the middle of one loses it after half of that, and another writes.
 const transactionTime = 20 * time.Second
@@ -51,7 +48,7 @@ func connect(ctx context.Context, url string, prepare func(context.Context, *sql
 		return nil, errors.New("store URL: it can not be read (and is not shown, for the password in it): want postgres://USER@HOST:PORT/DATABASE")
 	}
 	p := &postgres{config: configure(config), self: rand.Text()}
-	write, read := p.pool(1), p.pool(postgresReaders)
+	write, read := p.pool(1), p.pool(readers)
 	ctx, cancel := p.limit(ctx)
 	defer cancel()
 	if err = p.check(ctx, write); err == nil {
@@ -235,7 +232,12 @@ func broken(err error) bool {
 	})
 }
 
+// again leaves a server alone that can not be reached: it would only be asked more often.
 func (p *postgres) again(err error) bool {
+	var refused *pgconn.ConnectError
+	if errors.As(err, &refused) {
+		return false
+	}
 	var answer *pgconn.PgError
 	if errors.As(err, &answer) && strings.HasPrefix(answer.Code, "40") || errors.Is(err, errAborted) {
 		return true

@@ -49,7 +49,7 @@ func OpenToRead(dir string) (*Store, error) {
 }
 
 func openSQLite(path string) (write, read *sql.DB, err error) {
-	write, read = sqlitePool(path, 1, "immediate"), sqlitePool(path, 4, "deferred")
+	write, read = sqlitePool(path, 1, "immediate"), sqlitePool(path, readers, "deferred")
 	return write, read, inTransaction(context.Background(), write, sqliteSchema.migrate)
 }
 
