@@ -96,27 +96,32 @@ func thousand(t *testing.T, brokers ...*broker.Broker) {
 	if testing.Short() {
 		n = 100
 	}
-	bound := make([]string, n)
-	var wg sync.WaitGroup
-	for i := range n {
-		b := brokers[i%len(brokers)]
-		m, f, key := machine(t, i)
-		wg.Go(func() {
-			step, err := b.Next(t.Context(), boot.Client{MAC: m})
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			token, _ := step.Args.Lookup("muster.token")
-			reply, err := report(t.Context(), b, key, token, f)
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			bound[i] = reply.Policy
-		})
+	tokens, bound := make([]string, n), make([]string, n)
+	each := func(f func(i int, b *broker.Broker) error) {
+		var wg sync.WaitGroup
+		for i := range n {
+			wg.Go(func() {
+				if err := f(i, brokers[i%len(brokers)]); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
 	}
-	wg.Wait()
+	each(func(i int, b *broker.Broker) error {
+		m, _, _ := machine(t, i)
+		step, err := b.Next(t.Context(), boot.Client{MAC: m})
+		tokens[i], _ = step.Args.Lookup("muster.token")
+		return err
+	})
+	each(func(i int, b *broker.Broker) error { // all at once: of what follows, nothing but the store keeps them apart
+		_, f, key := machine(t, i)
+		reply, err := report(t.Context(), b, key, tokens[i], f)
+		if err == nil {
+			bound[i] = reply.Policy
+		}
+		return err
+	})
 	told := 0
 	for _, policy := range bound {
 		if policy == "ten" {
