@@ -45,6 +45,8 @@ type Config struct {
 
 	// Strangers is the most machines kept that were seen booting and never checked in; if 0, 1000.
 	Strangers int
+	// KeepEvents is how long events stay in the journal; if 0, for ever. Of each node the last of each kind stays.
+	KeepEvents time.Duration
 	// Loop is how many times one install may start within LoopWindow before the node is held; if 0, 3 in 2 hours.
 	Loop       int
 	LoopWindow time.Duration
@@ -93,6 +95,9 @@ func New(ctx context.Context, cfg Config) (*Broker, error) {
 	b.bell.ring = map[string]chan struct{}{}
 	b.known.all = map[boot.MAC]bool{}
 	err = cfg.Store.Update(ctx, func(tx Tx) error {
+		if err := b.meetKey(tx); err != nil {
+			return err
+		}
 		cat, err := b.loadCatalog(tx)
 		if err != nil {
 			return err

@@ -39,6 +39,7 @@ const (
 	EventDeleted     = "node.deleted"
 	EventStarted     = "broker.started"
 	EventCertificate = "broker.certificate"
+	EventKey         = "broker.key"
 )
 
 // EventFilter chooses events.

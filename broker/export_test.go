@@ -32,6 +32,8 @@ func (b *Broker) Walk(ctx context.Context, id string, verbs ...Verb) error {
 		return nil, b.change(tx, n, events...)
 	})
 }
+// Forget goes through the journal as keepJournal does.
+func (b *Broker) Forget(ctx context.Context) (int, error) { return b.forget(ctx) }
 
 // Learned waits until the broker knows a MAC.
 func (b *Broker) Learned(ctx context.Context, m boot.MAC) bool {

@@ -1,9 +1,12 @@
 package broker
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"time"
 )
 
@@ -25,7 +28,10 @@ func (b *Broker) lead(ctx context.Context) {
 	if err := b.settleBusy(ctx); err != nil && ctx.Err() == nil {
 		b.cfg.Log.Error("give up what was under way", "err", err)
 	}
-	b.keepDeadlines(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() { b.keepDeadlines(ctx) })
+	wg.Go(func() { b.keepJournal(ctx) })
+	wg.Wait()
 }
 
 // keepTrying calls f again when it ends before ctx does, later each time it fails at once: brokers that lost one store
@@ -119,4 +125,26 @@ func (b *Broker) current(tx Tx) error {
 		b.cat.Store(cat)
 	}
 	return err
+}
+
+// meetKey tells when this broker derives its tokens from another server.key than the last one that started on the
+// store: it was replaced, or a second broker was started without it. What is kept of the key tells nothing of it.
+func (b *Broker) meetKey(tx Tx) error {
+	mine := Object{Kind: "Server", Name: "key", Doc: []byte(`"` + b.cfg.Key.mac("same", "", 0) + `"`)}
+	last, err := tx.Object(mine.Kind, mine.Name)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	if bytes.Equal(last.Doc, mine.Doc) {
+		return nil
+	}
+	if err == nil {
+		e := &Event{Time: b.now(), Kind: EventKey, Who: "broker", Text: "server.key is another one than that of the broker that started before: " +
+			"what one of them lets boot, the other refuses; unless the key was replaced, copy it"}
+		b.cfg.Log.Warn(e.Text)
+		if err := tx.Append(e); err != nil {
+			return err
+		}
+	}
+	return tx.PutObject(mine)
 }

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -16,6 +15,7 @@ import (
 	"muster/boot"
 	"muster/broker"
 	"muster/broker/store"
+	"muster/broker/store/storetest"
 )
 
 // newBroker makes a broker on a store of its own, with a ramdisk for everybody of amd64.
@@ -29,17 +29,16 @@ func newBroker(t *testing.T) *broker.Broker {
 // bareBroker makes a broker that was told nothing yet.
 func bareBroker(t *testing.T, cfg broker.Config) *broker.Broker {
 	t.Helper()
+	if *onPostgres {
+		list, _ := several(t, storetest.StartPostgres(t), 1, cfg)
+		return list[0]
+	}
 	s, err := store.Open(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
-	cfg.Store, cfg.Key, cfg.BaseURL, cfg.Log = s, broker.Key{1}, "http://192.0.2.10:8080", slog.New(slog.DiscardHandler)
-	b, err := broker.New(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
+	return brokerOn(t, s, cfg)
 }
 
 // ramdiskDoc is a ramdisk whose files have sums of their own, with more lines of YAML.

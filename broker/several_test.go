@@ -3,6 +3,7 @@ package broker_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -15,6 +16,9 @@ import (
 	"muster/broker/store"
 	"muster/broker/store/storetest"
 )
+
+// onPostgres: go test ./broker -postgres
+var onPostgres = flag.Bool("postgres", false, "give each test's broker a PostgreSQL")
 
 // several makes n brokers on one PostgreSQL, each with connections of its own. They know of each other only once they
 // run.
@@ -58,6 +62,9 @@ func run(t *testing.T, b *broker.Broker) (stop func()) {
 	return stop
 }
 
+// patience bounds a wait that ends at once when all is well.
+const patience = 3 * time.Minute
+
 const tenOfAll = `
 kind: Policy
 name: ten
@@ -89,27 +96,32 @@ func thousand(t *testing.T, brokers ...*broker.Broker) {
 	if testing.Short() {
 		n = 100
 	}
-	bound := make([]string, n)
-	var wg sync.WaitGroup
-	for i := range n {
-		b := brokers[i%len(brokers)]
-		m, f, key := machine(t, i)
-		wg.Go(func() {
-			step, err := b.Next(t.Context(), boot.Client{MAC: m})
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			token, _ := step.Args.Lookup("muster.token")
-			reply, err := report(t.Context(), b, key, token, f)
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			bound[i] = reply.Policy
-		})
+	tokens, bound := make([]string, n), make([]string, n)
+	each := func(f func(i int, b *broker.Broker) error) {
+		var wg sync.WaitGroup
+		for i := range n {
+			wg.Go(func() {
+				if err := f(i, brokers[i%len(brokers)]); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
 	}
-	wg.Wait()
+	each(func(i int, b *broker.Broker) error {
+		m, _, _ := machine(t, i)
+		step, err := b.Next(t.Context(), boot.Client{MAC: m})
+		tokens[i], _ = step.Args.Lookup("muster.token")
+		return err
+	})
+	each(func(i int, b *broker.Broker) error { // all at once: of what follows, nothing but the store keeps them apart
+		_, f, key := machine(t, i)
+		reply, err := report(t.Context(), b, key, tokens[i], f)
+		if err == nil {
+			bound[i] = reply.Policy
+		}
+		return err
+	})
 	told := 0
 	for _, policy := range bound {
 		if policy == "ten" {
@@ -155,7 +167,7 @@ func TestOneBrokerWakesTheAgentsOfAnother(t *testing.T) {
 	if got := <-heard; got != "order" {
 		t.Errorf("the agent heard %q of the new policy; want an order", got)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	for i, b := range list {
 		if !b.Learned(ctx, m) {
@@ -168,11 +180,11 @@ func TestOneBrokerWakesTheAgentsOfAnother(t *testing.T) {
 func hears(t *testing.T, b *broker.Broker, key string, after int64) <-chan string {
 	heard := make(chan string, 1)
 	go func() {
-		switch o, err := b.WaitOrder(t.Context(), key, after, time.Minute); {
+		switch o, err := b.WaitOrder(t.Context(), key, after, patience); {
 		case err != nil:
 			heard <- err.Error()
 		case o == nil:
-			heard <- "nothing for a minute"
+			heard <- "nothing"
 		default:
 			heard <- "order"
 		}
@@ -207,7 +219,7 @@ func TestAnotherBrokerKeepsTheDeadlines(t *testing.T) {
 			t.Fatal(err)
 		}
 		stop := run(t, b)
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		events, err := b.Events(ctx, broker.EventFilter{Node: id}, true)
 		for err == nil && len(events) > 0 && events[len(events)-1].Kind != broker.EventOrder {
@@ -248,5 +260,39 @@ func TestPostgresIsRestarted(t *testing.T) {
 	mustApply(t, list[1], tenOfAll)
 	if got := <-heard; got != "order" {
 		t.Errorf("after the database returned an agent heard %q of the other broker's policy; want an order", got)
+	}
+}
+
+// Brokers on one store need one key: the one that was started without it says so, once.
+func TestABrokerWithAnotherKeyIsTold(t *testing.T) {
+	s, err := store.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	told := func(key byte) (n int) {
+		t.Helper()
+		b, err := broker.New(t.Context(), broker.Config{Store: s, Key: broker.Key{key}, BaseURL: "http://192.0.2.10:8080", Log: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		events, err := b.Events(t.Context(), broker.EventFilter{}, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range events {
+			if e.Kind == broker.EventKey {
+				n++
+			}
+		}
+		return n
+	}
+	for i, tt := range []struct {
+		key  byte
+		want int
+	}{{1, 0}, {1, 0}, {2, 1}, {2, 1}} {
+		if got := told(tt.key); got != tt.want {
+			t.Errorf("start %d with key %d: told %d times; want %d", i, tt.key, got, tt.want)
+		}
 	}
 }

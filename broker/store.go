@@ -1,6 +1,9 @@
 package broker
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // Store keeps nodes, objects and the journal, of one broker or of several. What Update has returned without an error
 // survives a power cut. Updates are serial: each sees all that were before it and nothing of one under way, and the Seq
@@ -43,6 +46,10 @@ type Tx interface {
 
 	Append(*Event) error // gives it its Seq, greater than all before
 	Events(EventFilter) ([]Event, error)
+	// Forget looks at the first limit events after one and deletes those that happened before a time, except the last of
+	// each kind of a node that is there, or of no node: the journal goes on to explain what is. It gives the Seq to go on
+	// after, 0 when nothing older follows, and how many are gone.
+	Forget(after int64, limit int, before time.Time) (next int64, gone int, err error)
 	Counter(name string) (int64, error) // one more than the last time, from 1
 }
 

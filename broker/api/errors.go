@@ -31,10 +31,13 @@ func status(err error) int {
 	return http.StatusInternalServerError
 }
 
-// public is what the caller may read of an error.
+// public is what the caller may read of an error. Where the store is and what ails it is for the log.
 func public(err error) string {
-	if status(err) == http.StatusInternalServerError {
+	switch status(err) {
+	case http.StatusInternalServerError:
 		return "the broker failed; its log says why"
+	case http.StatusServiceUnavailable:
+		return "the broker's store is away or full; its log says why; try again"
 	}
 	return err.Error()
 }

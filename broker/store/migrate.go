@@ -36,6 +36,16 @@ func (s schema) migrate(ctx context.Context, t *sql.Tx) error {
 	return err
 }
 
+// same refuses tables of another version than this muster's.
+func (s schema) same(ctx context.Context, t *sql.Tx) error {
+	var version int
+	err := t.QueryRowContext(ctx, s.read).Scan(&version)
+	if err == nil && version != len(s.steps) {
+		err = fmt.Errorf("it has schema version %d and this muster reads version %d: use the muster that runs on it", version, len(s.steps))
+	}
+	return err
+}
+
 // inTransaction runs f, and commits unless it fails.
 func inTransaction(ctx context.Context, db *sql.DB, f func(context.Context, *sql.Tx) error) error {
 	t, err := db.BeginTx(ctx, nil)

@@ -24,9 +24,6 @@ type postgres struct {
 	self   string // names this broker in notifications
 }
 
-// Connections of one broker: one writes, these read; following and leading take one each.
-const postgresReaders = 8
-
 // transactionTime is the longest that a transaction may take, the wait for the writer's lock included. A broker that is
 // frozen in the middle of one loses it after half of that, and another writes.
 const transactionTime = 20 * time.Second
@@ -34,6 +31,15 @@ const transactionTime = 20 * time.Second
 // Connect opens a PostgreSQL database, of version 13 at least, and makes the tables that are missing. The URL is in no
 // error: it may hold a password.
 func Connect(ctx context.Context, url string) (*Store, error) {
+	return connect(ctx, url, migratePostgres)
+}
+
+// ConnectToRead opens a PostgreSQL database beside the brokers that run on it, for Backup.
+func ConnectToRead(ctx context.Context, url string) (*Store, error) {
+	return connect(ctx, url, postgresSchema.same)
+}
+
+func connect(ctx context.Context, url string, prepare func(context.Context, *sql.Tx) error) (*Store, error) {
 	if !strings.HasPrefix(url, "postgres://") && !strings.HasPrefix(url, "postgresql://") {
 		return nil, errors.New("store URL: want postgres://USER@HOST/DATABASE, or postgres:///DATABASE?host=/run/postgresql for a socket")
 	}
@@ -42,11 +48,11 @@ func Connect(ctx context.Context, url string) (*Store, error) {
 		return nil, errors.New("store URL: it can not be read (and is not shown, for the password in it): want postgres://USER@HOST:PORT/DATABASE")
 	}
 	p := &postgres{config: configure(config), self: rand.Text()}
-	write, read := p.pool(1), p.pool(postgresReaders)
+	write, read := p.pool(1), p.pool(readers)
 	ctx, cancel := p.limit(ctx)
 	defer cancel()
 	if err = p.check(ctx, write); err == nil {
-		err = inTransaction(ctx, write, p.migrate)
+		err = inTransaction(ctx, write, prepare)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open store %s at %s: %w", config.Database, config.Host, err), write.Close(), read.Close())
@@ -98,7 +104,7 @@ func (p *postgres) check(ctx context.Context, db *sql.DB) error {
 // migrateLock keeps brokers that start together from making the same tables. ("muster" in ASCII)
 const migrateLock = 0x6d7573746572
 
-func (p *postgres) migrate(ctx context.Context, t *sql.Tx) error {
+func migratePostgres(ctx context.Context, t *sql.Tx) error {
 	_, err := t.ExecContext(ctx, fmt.Sprintf(`SELECT pg_advisory_xact_lock(%d);
 		CREATE TABLE IF NOT EXISTS schema_version (version INT NOT NULL);
 		INSERT INTO schema_version SELECT 0 WHERE NOT EXISTS (SELECT FROM schema_version)`, migrateLock))
@@ -143,6 +149,11 @@ func (p *postgres) commit(ctx context.Context, t *sql.Tx, appended span) error {
 		return err
 	}
 	return p.outcome(xid.String, err)
+}
+
+func (p *postgres) advance(ctx context.Context, t *sql.Tx) error {
+	_, err := t.ExecContext(ctx, "SELECT setval(pg_get_serial_sequence('events', 'seq'), max(seq)) FROM events HAVING max(seq) > 0")
+	return err
 }
 
 // outcome says what became of a transaction whose commit was not answered.
@@ -221,7 +232,12 @@ func broken(err error) bool {
 	})
 }
 
+// again leaves a server alone that can not be reached: it would only be asked more often.
 func (p *postgres) again(err error) bool {
+	var refused *pgconn.ConnectError
+	if errors.As(err, &refused) {
+		return false
+	}
 	var answer *pgconn.PgError
 	if errors.As(err, &answer) && strings.HasPrefix(answer.Code, "40") || errors.Is(err, errAborted) {
 		return true

@@ -35,13 +35,26 @@ func Open(dir string) (*Store, error) {
 	return start(sqliteEngine{file}, read, write), nil
 }
 
+// OpenToRead opens the SQLite database in DIR beside a broker that may be running on it, for Backup.
+func OpenToRead(dir string) (*Store, error) {
+	path := filepath.Join(dir, "muster.db")
+	if _, err := os.Stat(path); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	db := sqlitePool(path, 1, "deferred", "query_only(1)")
+	if err := inTransaction(context.Background(), db, sqliteSchema.same); err != nil {
+		return nil, errors.Join(fmt.Errorf("open store %s: %w", path, err), db.Close())
+	}
+	return start(sqliteEngine{}, db, db), nil
+}
+
 func openSQLite(path string) (write, read *sql.DB, err error) {
-	write, read = sqlitePool(path, 1, "immediate"), sqlitePool(path, 4, "deferred")
+	write, read = sqlitePool(path, 1, "immediate"), sqlitePool(path, readers, "deferred")
 	return write, read, inTransaction(context.Background(), write, sqliteSchema.migrate)
 }
 
-func sqlitePool(path string, conns int, begin string) *sql.DB {
-	q := url.Values{"_txlock": {begin}, "_pragma": {"journal_mode(WAL)", "synchronous(FULL)", "busy_timeout(10000)", "foreign_keys(1)"}}
+func sqlitePool(path string, conns int, begin string, pragmas ...string) *sql.DB {
+	q := url.Values{"_txlock": {begin}, "_pragma": append([]string{"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)"}, pragmas...)}
 	db, err := sql.Open("sqlite", "file:"+(&url.URL{Path: path}).EscapedPath()+"?"+q.Encode())
 	if err != nil {
 		panic(err) // only a driver that is not there, and it is imported above
@@ -68,6 +81,9 @@ func (sqliteEngine) lock(ctx context.Context, t *sql.Tx) (revision int64, err er
 
 func (sqliteEngine) commit(_ context.Context, t *sql.Tx, _ span) error { return t.Commit() }
 
+// advance has nothing to do: AUTOINCREMENT saw what was inserted.
+func (sqliteEngine) advance(context.Context, *sql.Tx) error { return nil }
+
 // sqliteBusy are the result codes of a disk or a lock that may be better later (sqlite.org/rescode.html).
 var sqliteBusy = map[int]bool{sqlite3.SQLITE_FULL: true, sqlite3.SQLITE_IOERR: true, sqlite3.SQLITE_BUSY: true, sqlite3.SQLITE_LOCKED: true,
 	sqlite3.SQLITE_READONLY: true, sqlite3.SQLITE_CANTOPEN: true, sqlite3.SQLITE_NOMEM: true}
@@ -91,4 +107,9 @@ func (sqliteEngine) Lead(ctx context.Context, f func(context.Context)) error {
 	return nil
 }
 
-func (e sqliteEngine) close() error { return e.file.Close() }
+func (e sqliteEngine) close() error {
+	if e.file == nil {
+		return nil
+	}
+	return e.file.Close()
+}

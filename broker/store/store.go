@@ -42,6 +42,8 @@ type engine interface {
 	lock(context.Context, *sql.Tx) (revision int64, err error)
 	// commit makes durable what the transaction did, and tells other brokers of the events that it appended.
 	commit(context.Context, *sql.Tx, span) error
+	// advance lets the next event follow the greatest Seq there is.
+	advance(context.Context, *sql.Tx) error
 	// busy says that an error comes of the database's condition, not of what was asked of it.
 	busy(error) bool
 	// again says that a transaction that ended with the error did nothing and may be run again.
@@ -51,6 +53,9 @@ type engine interface {
 	Lead(ctx context.Context, f func(context.Context)) error
 	close() error
 }
+
+// readers is the most connections that read at once.
+const readers = 8
 
 // span is what a transaction appended to the journal: all from first to last.
 type span struct{ first, last int64 }
@@ -79,12 +84,22 @@ func (s *Store) Close() error {
 func (s *Store) View(ctx context.Context, f func(broker.Tx) error) error {
 	ctx, cancel := s.limit(ctx)
 	defer cancel()
-	t, err := s.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true, Isolation: s.snapshot()})
+	t, err := s.begin(ctx)
 	if err != nil {
 		return s.classed(fmt.Errorf("begin reading: %w", err))
 	}
 	defer t.Rollback()
 	return s.classed(f(&tx{ctx: ctx, t: t, revision: -1}))
+}
+
+// begin begins to read. Each connection of before a restart of the database fails once.
+func (s *Store) begin(ctx context.Context) (t *sql.Tx, err error) {
+	for range readers + 1 {
+		if t, err = s.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true, Isolation: s.snapshot()}); err == nil || !s.again(err) {
+			break
+		}
+	}
+	return t, err
 }
 
 // Follow implements broker.Store.

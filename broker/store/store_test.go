@@ -26,7 +26,7 @@ func TestPostgresKeepsTheContract(t *testing.T) {
 	})
 }
 
-func opened(t *testing.T) func(*Store, error) *Store {
+func opened(t testing.TB) func(*Store, error) *Store {
 	return func(s *Store, err error) *Store {
 		t.Helper()
 		if err != nil {

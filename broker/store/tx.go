@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"muster/broker"
 )
@@ -369,6 +370,25 @@ func (x *tx) Events(f broker.EventFilter) ([]broker.Event, error) {
 		events = append(events, e)
 	}
 	return events, rows.Err()
+}
+
+func (x *tx) Forget(after int64, limit int, before time.Time) (next int64, gone int, err error) {
+	var oldest sql.NullInt64
+	err = x.row("SELECT coalesce(max(seq), 0), min(at) FROM (SELECT seq, at FROM events WHERE seq > $1 ORDER BY seq LIMIT $2) AS part", after, limit).Scan(&next, &oldest)
+	if err != nil {
+		return 0, 0, fmt.Errorf("forget events: %w", err)
+	}
+	if !oldest.Valid || oldest.Int64 >= before.UnixMilli() {
+		return 0, 0, nil
+	}
+	r, err := x.exec(`DELETE FROM events WHERE seq > $1 AND seq <= $2 AND at < $3 AND (
+		EXISTS (SELECT 1 FROM events later WHERE later.node = events.node AND later.kind = events.kind AND later.seq > events.seq)
+		OR node != '' AND NOT EXISTS (SELECT 1 FROM nodes WHERE id = events.node))`, after, next, before.UnixMilli())
+	if err != nil {
+		return 0, 0, fmt.Errorf("forget events: %w", err)
+	}
+	n, err := r.RowsAffected()
+	return next, int(n), err
 }
 
 func (x *tx) Counter(name string) (n int64, err error) {

@@ -168,8 +168,7 @@ const leadership = "pg_try_advisory_lock(hashtextextended('muster leads ' || cur
 // elected waits until no other broker leads. Waiting in the server would keep its vacuum from all rows that die meanwhile.
 func elected(ctx context.Context, c *pgx.Conn) error {
 	for {
-		var ok bool
-		err := c.QueryRow(ctx, "SELECT "+leadership).Scan(&ok)
+		ok, err := take(ctx, c)
 		if ok || err != nil {
 			return err
 		}
@@ -179,6 +178,13 @@ func elected(ctx context.Context, c *pgx.Conn) error {
 		case <-time.After(beat):
 		}
 	}
+}
+
+func take(ctx context.Context, c *pgx.Conn) (ok bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, quiet)
+	defer cancel()
+	err = c.QueryRow(ctx, "SELECT "+leadership).Scan(&ok)
+	return ok, err
 }
 
 // hold returns when done is closed, or the connection and with it the lock is lost.

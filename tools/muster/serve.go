@@ -34,6 +34,7 @@ import (
 type serveConfig struct {
 	Data         string `yaml:"data"`
 	Store        string `yaml:"store"`
+	KeepEvents   int    `yaml:"keep_events"`
 	Interface    string `yaml:"interface"`
 	DHCP         string `yaml:"dhcp"`
 	Pool         string `yaml:"pool"`
@@ -93,6 +94,7 @@ func serveFlags(c *cobra.Command, cfg *serveConfig, file *string) {
 	f.StringVar(file, "config", "", "configuration file (YAML): the names of these flags with _ for -")
 	f.StringVar(&cfg.Data, "data", "/var/lib/muster", "directory of the database, keys and images")
 	f.StringVar(&cfg.Store, "store", "", "PostgreSQL URL of a store for several brokers (default: SQLite in --data); a password belongs into --config or ~/.pgpass")
+	f.IntVar(&cfg.KeepEvents, "keep-events", 0, "days that events stay in the journal, of each node the last of each kind for ever; 0: all stay")
 	f.StringVar(&cfg.Interface, "interface", "", "network interface of the machines to boot")
 	f.StringVar(&cfg.DHCP, "dhcp", "off", "off, proxy, same-host or server")
 	f.StringVar(&cfg.Pool, "pool", "", "addresses to lease, FIRST-LAST (dhcp server)")
@@ -264,6 +266,7 @@ func (s *server) openBroker(ctx context.Context) error {
 	}
 	cfg := broker.Config{Store: s.store, Key: key, BaseURL: s.url, AgentURL: s.agentURL, Args: extra,
 		Held: s.ramdisks.Held, Verify: s.cfg.ImgVerify != "off", TrustOnly: s.cfg.ImgVerify == "permanent", Menu: s.cfg.Menu, Log: s.log}
+	cfg.KeepEvents = time.Duration(s.cfg.KeepEvents) * 24 * time.Hour
 	if s.cert != nil {
 		cfg.CA = s.cert.CA
 	}

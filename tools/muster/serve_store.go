@@ -10,12 +10,12 @@ import (
 
 // openStore opens the store and what lies beside it. The directory is this process's alone, wherever the store is.
 func (s *server) openStore(ctx context.Context) (err error) {
-	if s.cfg.Store == "" {
-		s.store, err = store.Open(s.cfg.Data)
-	} else if s.lock, err = store.Lock(s.cfg.Data); err == nil {
-		s.store, err = store.Connect(ctx, s.cfg.Store)
+	if s.cfg.Store != "" {
+		if s.lock, err = store.Lock(s.cfg.Data); err != nil {
+			return err
+		}
 	}
-	if err != nil {
+	if s.store, err = s.cfg.openStore(ctx); err != nil {
 		return err
 	}
 	if s.images, err = repo.Open(filepath.Join(s.cfg.Data, "images")); err != nil {

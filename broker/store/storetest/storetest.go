@@ -31,6 +31,7 @@ func Run(t *testing.T, fresh func(t *testing.T) (open func() broker.Store)) {
 		{"nodes are listed oldest first and filtered", listed},
 		{"pages of nodes hold while nodes go", paged},
 		{"events keep their order and are read from any point", journal},
+		{"old events are forgotten, but not the last of a kind", forgotten},
 		{"concurrent updates lose nothing", concurrent},
 		{"of concurrent updates none sees one under way", serial},
 		{"an update that fails takes nothing of its neighbours with it", neighbours},
@@ -269,6 +270,51 @@ func journal(t *testing.T, s broker.Store) {
 			t.Errorf("events of node1 after its first, two at most: %+v", some)
 		}
 		return errors.Join(err, err2)
+	})
+}
+
+func forgotten(t *testing.T, s broker.Store) {
+	day := func(n int) time.Time { return time.Date(2026, 1, n, 0, 0, 0, 0, time.UTC) }
+	update(t, s, func(tx broker.Tx) error {
+		err := tx.PutNode(node(1))
+		for i, e := range []broker.Event{
+			{Time: day(1), Node: "node1", Kind: "state"},
+			{Time: day(1), Node: "node1", Kind: "bound"}, // the last of its kind
+			{Time: day(1), Node: "gone", Kind: "deleted"},
+			{Time: day(1), Kind: "started"},
+			{Time: day(9), Node: "node1", Kind: "state"}, // from when the clock was wrong
+			{Time: day(2), Node: "node1", Kind: "state"},
+			{Time: day(2), Kind: "started"},
+			{Time: day(3), Node: "node1", Kind: "state"}, // the last
+			{Time: day(5), Node: "gone", Kind: "deleted"},
+			{Time: day(6), Node: "node1", Kind: "dhcp"},
+		} {
+			e.Text = fmt.Sprint(i)
+			err = errors.Join(err, tx.Append(&e))
+		}
+		return err
+	})
+	gone, steps := 0, 0
+	for after := int64(0); ; steps++ {
+		var n int
+		update(t, s, func(tx broker.Tx) (err error) {
+			after, n, err = tx.Forget(after, 4, day(5))
+			return err
+		})
+		if gone += n; after == 0 {
+			break
+		}
+	}
+	view(t, s, func(tx broker.Tx) error {
+		left, err := tx.Events(broker.EventFilter{})
+		var texts []string
+		for _, e := range left {
+			texts = append(texts, e.Text)
+		}
+		if diff := cmp.Diff([]string{"1", "4", "6", "7", "8", "9"}, texts); diff != "" || gone != 4 || steps != 2 {
+			t.Errorf("%d are gone in %d steps; want 4 in 2; left (-want +got):\n%s", gone, steps, diff)
+		}
+		return err
 	})
 }
 
