@@ -62,7 +62,7 @@ func nodeWith(t *testing.T, doc string) *Node {
 
 // A rule, in either language, on what a node shows of itself.
 func TestRulesOnNodes(t *testing.T) {
-	broken := `{"schema":1,"incomplete":["bmc","disks","nics"],"disks":[{"id":"a","name":"sda","size_bytes":5}],
+	broken := `{"schema":1,"incomplete":["disks","bmc","nics","disks","nothing"],"disks":[{"id":"a","name":"sda","size_bytes":5}],
 		"nics":[{"name":"eth1","mac":"52:54:00:00:00:02","link":true}]}`
 	whole := `{"schema":1,"arch":"x86_64","system":{"manufacturer":"HPE","product":"DL360"},"cpu":{"threads":16,"sockets":2},"memory":{"total_bytes":4294967296},
 		"virt":{"is_virtual":true,"kind":"qemu"},"disks":[{"id":"a","name":"sda","size_bytes":5,"model":"MZ7"}],"custom":{"rack":"r12"},
