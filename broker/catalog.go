@@ -111,11 +111,9 @@ func (c *catalog) refs(saved ...string) error {
 	return nil
 }
 
-// circle refuses tags that need each other's verdict for their own, with the names in order.
+// circle refuses tags that need each other's verdict for their own, with the names in order. There was none before, so
+// that one goes through a tag that was just saved.
 func (c *catalog) circle(saved []string) error {
-	for _, t := range c.tags {
-		saved = append(saved, t.Name)
-	}
 	names := rule.Cycle(saved, func(tag string) []string {
 		if p := c.programs[tag]; p != nil {
 			return p.Tags()

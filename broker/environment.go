@@ -96,7 +96,7 @@ func (c *catalog) environment(n *Node) (*environment, error) {
 		e.own.Roots[root] = tree
 	}
 	if tree, ok := e.own.Roots["facts"].(map[string]any); ok {
-		for _, section := range known.Incomplete {
+		for _, section := range slices.Compact(slices.Sorted(slices.Values(known.Incomplete))) {
 			tree[section] = rule.Incomplete{Tree: tree[section], Why: n.lacking(section)}
 		}
 	}

@@ -32,3 +32,6 @@ func same(a, b *term) bool {
 
 // ReadTree is a tree from any JSON text.
 func ReadTree(doc string) (any, error) { return Tree(json.RawMessage(doc)) }
+
+// TreeThroughText is Tree by encoding/json alone.
+func TreeThroughText(v any) (any, error) { return throughText(reflect.ValueOf(v)) }

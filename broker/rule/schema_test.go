@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"muster/broker/rule"
 )
 
@@ -212,5 +214,54 @@ func TestTree(t *testing.T) {
 	}
 	if _, err := rule.Tree(func() {}); err == nil {
 		t.Error("Tree of a function: no error")
+	}
+}
+
+// A zeroed type says itself when it is left out.
+type zeroed struct{ N int }
+
+func (z zeroed) IsZero() bool { return z.N == 7 }
+
+// Trees are what encoding/json makes of the same value, whatever is in it.
+func TestTreeIsWhatJSONSays(t *testing.T) {
+	yes, none := true, (*int)(nil)
+	type embedded struct {
+		Deep int `json:"deep"`
+	}
+	for name, v := range map[string]any{
+		"nothing": nil, "a machine": machine{}, "a pointer": &machine{Arch: "x", CPU: &cpu{}, Disks: []disk{}},
+		"a full machine": machine{Schema: 1, Memory: &memory{TotalBytes: 1 << 62}, Disks: []disk{{Name: "sda", Rotational: &yes, Removable: true}, {}},
+			NICs: []nic{{IPv4: []string{"a"}, LLDP: []neighbor{}}}, Custom: map[string]string{"a": "b", "\xff": "\xff"}, BMC: &bmc{}},
+		"text": "a\xffb<>&\u2028", "numbers": []any{1, int8(-1), uint64(1 << 63), 3.0, 2.5, 1e30, json.Number("7")},
+		"time": time.Unix(0, 0).UTC(), "times": []time.Time{{}}, "raw": map[string]any{"r": json.RawMessage(`{"a":[1.0]}`)},
+		"bytes": []byte{1}, "an array": [2]int{1, 2}, "a map by numbers": map[int]string{1: "a"}, "nil inside": []any{nil, none, []string(nil), map[string]int(nil)},
+		"embedded": struct {
+			embedded
+			A int
+		}{}, "quoted": struct {
+			A int `json:"a,string"`
+		}{A: 5}, "dash": struct {
+			A int `json:"-"`
+			B int
+			c int
+		}{c: 1}, "zero": struct {
+			A zeroed    `json:"a,omitzero"`
+			B zeroed    `json:"b,omitempty"`
+			C [0]int    `json:"c,omitempty"`
+			D time.Time `json:"d,omitzero"`
+			E []int     `json:"e,omitzero"`
+			F []int     `json:"f,omitempty"`
+			G any       `json:"g,omitempty"`
+			H float64   `json:"h,omitempty"`
+		}{A: zeroed{7}, E: []int{}, F: []int{}},
+	} {
+		got, err := rule.Tree(v)
+		want, wantErr := any(nil), error(nil)
+		if v != nil {
+			want, wantErr = rule.TreeThroughText(v)
+		}
+		if diff := cmp.Diff(want, got); diff != "" || (err == nil) != (wantErr == nil) {
+			t.Errorf("%s: %v, %v: -encoding/json +ours\n%s", name, wantErr, err, diff)
+		}
 	}
 }

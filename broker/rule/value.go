@@ -1,11 +1,11 @@
 package rule
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 )
 
 // A kind is what a value is. kindAny is only the type of a fact whose kind is not known before a node is seen.
@@ -223,7 +223,7 @@ func (v value) String() string {
 // formatFloat writes a number so that it reads back as one with a fraction.
 func formatFloat(f float64) string {
 	s := strconv.FormatFloat(f, 'g', -1, 64)
-	if bytes.ContainsAny([]byte(s), ".e") {
+	if strings.ContainsAny(s, ".e") {
 		return s
 	}
 	return s + ".0"
@@ -240,42 +240,4 @@ func clip(s string) string {
 		runes++
 	}
 	return s
-}
-
-// Tree turns a Go value, such as the struct that a root's sample was, into the JSON tree that Eval reads: map[string]any,
-// []any, string, bool, int64, float64. Integers of 64 bits stay exact. The tree may be used for any number of rules.
-func Tree(v any) (any, error) {
-	encoded, err := json.Marshal(v)
-	if err != nil {
-		return nil, fmt.Errorf("make a tree: %w", err)
-	}
-	decoder := json.NewDecoder(bytes.NewReader(encoded))
-	decoder.UseNumber()
-	var tree any
-	if err := decoder.Decode(&tree); err != nil {
-		return nil, fmt.Errorf("make a tree: %w", err)
-	}
-	return plainNumbers(tree), nil
-}
-
-// plainNumbers parses the numbers of a tree once, so that rules need not do it each time they read one.
-func plainNumbers(tree any) any {
-	switch x := tree.(type) {
-	case map[string]any:
-		for k, v := range x {
-			x[k] = plainNumbers(v)
-		}
-	case []any:
-		for i, v := range x {
-			x[i] = plainNumbers(v)
-		}
-	case json.Number:
-		if i, err := x.Int64(); err == nil {
-			return i
-		}
-		if f, err := x.Float64(); err == nil {
-			return f
-		}
-	}
-	return tree
 }
