@@ -206,25 +206,6 @@ func (r *rig) operations(t *testing.T) []operation {
 	return list
 }
 
-// status asks for an operation and reads no more than the head of its answer: a watch has no end.
-func (r *rig) status(t *testing.T, op operation, token string) int {
-	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, op.method, r.url+op.path, strings.NewReader("{}"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.Header.Set("Authorization", "Bearer "+token)
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := r.http.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp.Body.Close()
-	return resp.StatusCode
-}
-
 // TestT45ScopesMatrix: every operators' route, with every kind of caller.
 func TestT45ScopesMatrix(t *testing.T) {
 	r := newRig(t)

@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"slices"
@@ -20,6 +21,25 @@ func (r *rig) makeToken(t *testing.T, name, role string) string {
 		t.Fatalf("create token %s: %d %s, %v", name, a.Status, a.Body, err)
 	}
 	return made.Token
+}
+
+// status asks for an operation and reads no more than the head of its answer: a watch has no end.
+func (r *rig) status(t *testing.T, op operation, token string) int {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, op.method, r.url+op.path, strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := r.http.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	return resp.StatusCode
 }
 
 // TestT45RolesMatrix: every route with every role; the document says what each needs, and the route does as it says.

@@ -196,6 +196,7 @@ func paged(t *testing.T, s broker.Store) {
 		{"", 2, "", []string{"node8", "node9"}},
 		{"node9", 2, "", []string{"node10", "node11"}},
 		{"node9", 2, "node9", []string{"node10", "node11"}},
+		{"node10", 1, "node10", []string{"node11"}}, // the first of its length is gone
 		{"node11", 0, "node12", nil},
 		{"node7", 1, "", []string{"node8"}},
 	} {
