@@ -27,9 +27,10 @@ type Plug struct {
 	Console *Console
 	Now     func() time.Time
 
-	mu   sync.Mutex
-	seen map[string]bool // modaliases that were served
-	wg   sync.WaitGroup
+	mu      sync.Mutex
+	seen    map[string]bool // modaliases that were served
+	loading int             // modules that events asked for
+	ended   sync.Cond       // some of these were loaded
 }
 
 // Coldplug loads what the devices on the buses want, again and again while loading makes new devices appear, and what no
@@ -51,10 +52,10 @@ func (p *Plug) Coldplug(ctx context.Context) error {
 			wanted = append(wanted, p.Modules.Match(modalias)...)
 		}
 		p.loadAll(ctx, append(wanted, names...))
-		p.wg.Wait() // what events asked for may make new devices, too
+		p.await() // what events asked for may make new devices, too
 		names = nil
 	}
-	p.wg.Wait()
+	p.await()
 	loaded := p.Modules.Loaded()
 	if len(loaded) == 0 {
 		p.Console.Printf("no module was loaded; devices need drivers in the kernel or in the ramdisk")
@@ -107,7 +108,29 @@ func (p *Plug) Hotplug(ctx context.Context, modalias string) {
 // serve loads the modules of one modalias.
 func (p *Plug) serve(ctx context.Context, modalias string) {
 	for _, name := range p.Modules.Match(modalias) {
-		p.wg.Go(func() { p.load(ctx, name) })
+		p.count(1)
+		go func() {
+			defer p.count(-1)
+			p.load(ctx, name)
+		}()
+	}
+}
+
+func (p *Plug) count(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.loading += n
+	p.ended.Broadcast()
+}
+
+// await returns when nothing is being loaded that events asked for. They come at any time, also while it waits, which a
+// sync.WaitGroup answers with a panic.
+func (p *Plug) await() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ended.L = &p.mu
+	for p.loading > 0 {
+		p.ended.Wait()
 	}
 }
 

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -200,7 +201,7 @@ func TestColdplugFollowsNewBuses(t *testing.T) {
 	}
 	p.Hotplug(t.Context(), "scsi:t-0x05")
 	p.Hotplug(t.Context(), "scsi:t-0x05")
-	p.wg.Wait()
+	p.await()
 	want := []string{"ahci", "efivarfs", "sr_mod", "virtio", "virtio_net", "virtio_pci", "virtio_ring"}
 	if diff := cmp.Diff(want, m.Loaded()); diff != "" {
 		t.Errorf("loaded (-want +got):\n%s", diff)
@@ -210,6 +211,35 @@ func TestColdplugFollowsNewBuses(t *testing.T) {
 	}
 	if len(i.names) != 7 {
 		t.Errorf("inserted %v; want each once", i.names)
+	}
+}
+
+// Devices come while the loading of others is waited for.
+func TestEventsComeAtAnyTime(t *testing.T) {
+	m, i, root := fixtureModules(t)
+	p := &Plug{Root: root, Modules: m}
+	var events sync.WaitGroup
+	for bus := range 3 {
+		events.Go(func() {
+			for n := range 10000 {
+				p.Hotplug(t.Context(), fmt.Sprintf("scsi:t-0x05-%d-%d", bus, n))
+			}
+		})
+	}
+	ended := make(chan struct{})
+	go func() {
+		events.Wait()
+		close(ended)
+	}()
+	for going := true; going; p.await() {
+		select {
+		case <-ended:
+			going = false
+		default:
+		}
+	}
+	if got := strings.Join(i.names, " "); got != "sr_mod" || p.loading != 0 {
+		t.Errorf("inserted %q, %d are being loaded; want sr_mod once, and none", got, p.loading)
 	}
 }
 

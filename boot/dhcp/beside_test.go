@@ -119,7 +119,9 @@ func newSegment(t *testing.T) *segment {
 			t.Fatalf("ip %s: %v %s", line, err, out)
 		}
 	}
-	awaitCarrier(t)
+	awaitCarrier(t, "", serverEnd)
+	awaitCarrier(t, s.name, clientEnd)
+	awaitCarrier(t, s.site, siteEnd) // Kea opens no socket on an interface that is not running, and does not look again
 	return s
 }
 

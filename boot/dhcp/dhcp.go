@@ -194,6 +194,9 @@ func (s *Server) Serve(ctx context.Context) error {
 	readers.Wait()
 	s.intake.close()
 	working.Wait()
+	if s.prober != nil {
+		s.prober.close()
+	}
 	var err error
 	if s.leases != nil {
 		err = s.leases.close()

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
@@ -215,6 +216,29 @@ func TestProbingEnds(t *testing.T) {
 	if len(*log) != probeRetry+1 || len(d.prober.pending) != 0 || d.Counts().Conflicts != probeRetry+1 {
 		t.Errorf("seen %q, %d pending, %+v; want %d questions and an end", *log, len(d.prober.pending), d.Counts(), probeRetry+1)
 	}
+}
+
+// A server that ends has given the answers that it was at, and gives no other.
+func TestProbingEndsWithItsServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked, answered := 0, 0
+		p := newProber(func(netip.Addr) error { asked++; return nil }, func(request, netip.Addr, bool) {
+			time.Sleep(time.Minute) // off the processor
+			answered++
+		})
+		p.start(request{}, them)
+		time.Sleep(time.Second)
+		p.start(request{}, us)
+		p.close()
+		if answered != 1 {
+			t.Errorf("%d answers when it ended; want the one that it was at", answered)
+		}
+		before := asked
+		time.Sleep(time.Minute)
+		if asked != before || answered != 1 {
+			t.Errorf("after its end %d were asked for and %d answered", asked-before, answered-1)
+		}
+	})
 }
 
 func TestProbesAreBounded(t *testing.T) {

@@ -88,18 +88,24 @@ func newCable(t *testing.T) *cable {
 			t.Fatalf("ip %s: %v %s", line, err, out)
 		}
 	}
-	awaitCarrier(t)
+	awaitCarrier(t, "", serverEnd)
+	awaitCarrier(t, c.name, clientEnd)
 	return c
 }
 
-// awaitCarrier waits until the server's end sends. The kernel learns that its peer is up from a queue of work
-// (net/core/link_watch.c), and drops what it is given before; reading the state takes the lock that this work holds.
-func awaitCarrier(t *testing.T) {
+// awaitCarrier waits until an interface sends, in a namespace or, where that is "", in this thread's. The kernel learns
+// that its peer is up from a queue of work (net/core/link_watch.c), and drops what it is given before; reading the state
+// takes the lock that this work holds.
+func awaitCarrier(t *testing.T, namespace, name string) {
 	t.Helper()
+	args := []string{"-oneline", "link", "show", "dev", name}
+	if namespace != "" {
+		args = append([]string{"-n", namespace}, args...)
+	}
 	for {
-		out, err := exec.Command("ip", "-oneline", "link", "show", "dev", serverEnd).CombinedOutput()
+		out, err := exec.Command("ip", args...).CombinedOutput()
 		if err != nil {
-			t.Fatalf("ip link show: %v %s", err, out)
+			t.Fatalf("ip %q: %v %s", args, err, out)
 		}
 		if bytes.Contains(out, []byte(" state UP ")) {
 			return

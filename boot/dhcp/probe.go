@@ -31,6 +31,8 @@ type prober struct {
 
 	mu      sync.Mutex
 	pending map[netip.Addr]*probing
+	ended   bool
+	steps   sync.WaitGroup // that run
 }
 
 // A probing is one address and the latest request that it is for.
@@ -64,6 +66,12 @@ func (p *prober) start(q request, addr netip.Addr) bool {
 // step sends the next probe, or ends the probing. An error to send is no sign that the address is in use.
 func (p *prober) step(addr netip.Addr) {
 	p.mu.Lock()
+	if p.ended {
+		p.mu.Unlock()
+		return
+	}
+	p.steps.Add(1)
+	defer p.steps.Done()
 	w := p.pending[addr]
 	more := w.sent <= probeTimes && !w.taken
 	w.sent++
@@ -77,6 +85,14 @@ func (p *prober) step(addr netip.Addr) {
 	}
 	_ = p.ask(addr)
 	p.after(probeEvery, func() { p.step(addr) })
+}
+
+// close ends all probing and waits for the answers that are being given.
+func (p *prober) close() {
+	p.mu.Lock()
+	p.ended = true
+	p.mu.Unlock()
+	p.steps.Wait()
 }
 
 // heard notes that a machine on the link has an address, or asks for it as we do.
