@@ -31,6 +31,9 @@ func (b *Broker) Apply(ctx context.Context, objects []Object, who string) ([]App
 				return err
 			}
 			o, err := b.stamp(tx, o)
+			if err == nil {
+				o, err = b.prepareHook(tx, o)
+			}
 			if err != nil {
 				return err
 			}
@@ -44,6 +47,9 @@ func (b *Broker) Apply(ctx context.Context, objects []Object, who string) ([]App
 			}
 			e := &Event{Time: b.now(), Kind: EventOperator, Who: who, Text: fmt.Sprintf("%s %s: %s", r, o.Kind, o.Name)}
 			if err := tx.Append(e); err != nil {
+				return err
+			}
+			if err := startHook(tx, o, r, e.Seq); err != nil {
 				return err
 			}
 		}
@@ -60,6 +66,11 @@ func (b *Broker) DeleteObject(ctx context.Context, kind, name, who string) error
 	err := b.replaceCatalog(ctx, func(tx Tx) error {
 		if err := tx.DeleteObject(kind, name); err != nil {
 			return err
+		}
+		if kind == KindHook {
+			if err := forgetHook(tx, name); err != nil {
+				return err
+			}
 		}
 		if kind == KindRamdisk {
 			if err := heldBy(name, b.cat.Load().policies); err != nil {
@@ -96,6 +107,7 @@ func (b *Broker) replaceCatalog(ctx context.Context, f func(Tx) error) error {
 	})
 	if err == nil {
 		b.cat.Store(cat)
+		b.bell.wake(nil)
 	}
 	return err
 }
@@ -131,12 +143,17 @@ func put(tx Tx, o Object) (string, error) {
 // Objects lists the objects of a kind, by name.
 func (b *Broker) Objects(ctx context.Context, kind string) (list []Object, err error) {
 	if _, ok := kinds[kind]; !ok {
-		return nil, invalid("kind %q: want Tag, Policy, Repo or Ramdisk", kind)
+		return nil, invalid("kind %q: want %s", kind, kindNames())
 	}
 	err = b.cfg.Store.View(ctx, func(tx Tx) error {
 		list, err = tx.Objects(kind)
 		return err
 	})
+	for i := range list {
+		if list[i], err = hidden(list[i]); err != nil {
+			return nil, err
+		}
+	}
 	return list, err
 }
 

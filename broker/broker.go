@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -48,6 +49,15 @@ type Config struct {
 	// Loop is how many times one install may start within LoopWindow before the node is held; if 0, 3 in 2 hours.
 	Loop       int
 	LoopWindow time.Duration
+
+	// HookDir is the directory of commands that hooks may run; if empty, none.
+	HookDir string
+	// HookAllow are special addresses (loopback, link-local) that webhooks may call all the same.
+	HookAllow []netip.Prefix
+	// HookPause is how long a hook rests after its n-th failure in a row; if nil, 1 s, doubled up to 5 minutes, with jitter.
+	HookPause func(n int) time.Duration
+	// Leader says whether this broker calls the hooks, of several on one store; if nil, it does.
+	Leader func() bool
 }
 
 // Broker is the server's heart: a boot.Source, and what the API calls.
@@ -61,6 +71,8 @@ type Broker struct {
 	seen   chan boot.Sighting
 	lost   atomic.Int64 // sightings dropped because the queue was full
 	known  knownMACs
+
+	hookRetries atomic.Int64 // how often an operator asked for dead letters
 }
 
 var _ boot.Source = (*Broker)(nil)
@@ -76,6 +88,12 @@ func New(ctx context.Context, cfg Config) (*Broker, error) {
 	}
 	if cfg.AgentURL == "" {
 		cfg.AgentURL = cfg.BaseURL
+	}
+	if cfg.HookPause == nil {
+		cfg.HookPause = hookPause
+	}
+	if cfg.Leader == nil {
+		cfg.Leader = func() bool { return true }
 	}
 	cfg.Strangers = orDefault(cfg.Strangers, 1000)
 	cfg.Loop = orDefault(cfg.Loop, 3)
@@ -126,11 +144,12 @@ func (b *Broker) Tell(ctx context.Context, kind, text string) error {
 	return nil
 }
 
-// Run keeps the journal of sightings and the deadlines until ctx ends.
+// Run keeps the journal of sightings and the deadlines, and calls the hooks, until ctx ends.
 func (b *Broker) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { b.keepSightings(ctx) })
 	wg.Go(func() { b.keepDeadlines(ctx) })
+	wg.Go(func() { b.keepHooks(ctx) })
 	wg.Wait()
 	return nil
 }

@@ -18,6 +18,7 @@ type catalog struct {
 	repos    map[string]Repo
 	ramdisks []Ramdisk // in the order they are asked
 	tasks    map[string]*task.Task
+	hooks    map[string]*compiledHook
 }
 
 type compiledTag struct {
@@ -95,6 +96,10 @@ func (b *Broker) loadCatalog(tx Tx) (*catalog, error) {
 	}
 	c.ramdisks, err = all[Ramdisk](tx, KindRamdisk)
 	slices.SortFunc(c.ramdisks, inOrder)
+	if err != nil {
+		return nil, err
+	}
+	c.hooks, err = b.loadHooks(tx)
 	return c, err
 }
 

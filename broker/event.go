@@ -28,6 +28,8 @@ const (
 	EventHealth      = "node.health"
 	EventState       = "node.state"
 	EventBound       = "node.bound"
+	EventUnbound     = "node.unbound" // its data has the policy
+	EventMetadata    = "node.metadata"
 	EventOrder       = "node.order"
 	EventReport      = "node.report"
 	EventStage       = "node.stage"
@@ -36,6 +38,8 @@ const (
 	EventConflict    = "node.conflict"
 	EventOperator    = "operator"
 	EventDeleted     = "node.deleted"
+	EventHookDead    = "hook.dead"
+	EventHookWarning = "hook.warning"
 	EventStarted     = "broker.started"
 	EventCertificate = "broker.certificate"
 )

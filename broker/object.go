@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -120,7 +122,7 @@ func parseObject(doc map[string]any) (Object, error) {
 	name, _ := doc["name"].(string)
 	form, ok := kinds[kind]
 	if !ok {
-		return Object{}, invalid("kind %q: want Tag, Policy, Repo or Ramdisk", kind)
+		return Object{}, invalid("kind %q: want %s", kind, kindNames())
 	}
 	if !nameForm.MatchString(name) {
 		return Object{}, invalid("%s name %q: want a lower-case letter or digit first, then letters, digits, dot, dash, underscore, at most 63", kind, name)
@@ -153,7 +155,10 @@ var kinds = map[string]struct {
 	KindPolicy:  {func() any { return new(Policy) }, func(v any) error { return v.(*Policy).check() }},
 	KindRepo:    {func() any { return new(Repo) }, func(v any) error { return v.(*Repo).check() }},
 	KindRamdisk: {func() any { return new(Ramdisk) }, func(v any) error { return v.(*Ramdisk).check() }},
+	KindHook:    {func() any { return new(Hook) }, func(v any) error { return v.(*Hook).check() }},
 }
+
+func kindNames() string { return strings.Join(slices.Sorted(maps.Keys(kinds)), ", ") }
 
 func decodeStrict(raw []byte, v any) error {
 	d := json.NewDecoder(bytes.NewReader(raw))

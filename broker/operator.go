@@ -123,7 +123,7 @@ func (b *Broker) delete(tx Tx, n *Node, a Act) error {
 	if err := tx.DeleteNode(n.ID); err != nil {
 		return err
 	}
-	return tx.Append(&Event{Time: b.now(), Node: n.ID, Kind: EventDeleted, Who: a.Who, Text: "the record was deleted" + colon(a.Why)})
+	return tx.Append(&Event{Time: b.now(), Node: n.ID, Kind: EventDeleted, Who: a.Who, Text: "the record was deleted" + colon(a.Why), Data: lastWords(n)})
 }
 
 // lookup finds a node by id, MAC or hostname.

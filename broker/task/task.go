@@ -57,6 +57,14 @@ func (d *Duration) UnmarshalYAML(b []byte) error {
 	return nil
 }
 
+// UnmarshalJSON reads "30m".
+func (d *Duration) UnmarshalJSON(b []byte) error {
+	if d.UnmarshalYAML(b) != nil {
+		return fmt.Errorf("%s: want a duration such as 30m", b)
+	}
+	return nil
+}
+
 // MarshalJSON writes 30m0s.
 func (d Duration) MarshalJSON() ([]byte, error) { return json.Marshal(time.Duration(d).String()) }
 

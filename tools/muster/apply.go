@@ -22,7 +22,7 @@ import (
 func applyCommand(o *options) *cobra.Command {
 	var file string
 	c := &cobra.Command{
-		Use: "apply -f FILE|DIR|-", Short: "create or change tags, policies, repos and ramdisks; the same again changes nothing",
+		Use: "apply -f FILE|DIR|-", Short: "create or change tags, policies, repos, ramdisks and hooks; the same again changes nothing",
 		Example: "  muster apply -f rack.yaml\n  muster apply -f policies/",
 		Args:    exactly(0, "-f FILE only"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -166,6 +166,8 @@ func kindOf(s string) (string, error) {
 		return broker.KindRepo, nil
 	case "ramdisk":
 		return broker.KindRamdisk, nil
+	case "hook":
+		return broker.KindHook, nil
 	}
-	return "", usageError{fmt.Errorf("kind %q: want nodes, tags, policies, repos, ramdisks or events", s)}
+	return "", usageError{fmt.Errorf("kind %q: want nodes, tags, policies, repos, ramdisks, hooks or events", s)}
 }

@@ -18,7 +18,7 @@ import (
 
 func getCommand(o *options) *cobra.Command {
 	return &cobra.Command{
-		Use: "get nodes|tags|policies|repos|ramdisks|events [NAME]", Short: "list what the server knows",
+		Use: "get nodes|tags|policies|repos|ramdisks|hooks|events [NAME]", Short: "list what the server knows",
 		Example: "  muster get nodes\n  muster get policies -o yaml",
 		Args:    cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -33,6 +33,8 @@ func getCommand(o *options) *cobra.Command {
 				return getNodes(cmd, o, c)
 			case strings.TrimSuffix(args[0], "s") == "event":
 				return printTimeline(cmd, o, c, "", false)
+			case strings.TrimSuffix(args[0], "s") == "hook":
+				return getHooks(cmd, o, c, append(args, "")[1])
 			}
 			return getObjects(cmd, o, c, args)
 		},
@@ -120,15 +122,17 @@ func objectTable(w io.Writer, kind string, docs []json.RawMessage) {
 
 func describeCommand(o *options) *cobra.Command {
 	return &cobra.Command{
-		Use: "describe node|ramdisk NAME", Short: "all about one node (hardware, errors of collectors, state) or ramdisk",
-		Example: "  muster describe node node1\n  muster describe node 52:54:00:12:34:56 -o json\n  muster describe ramdisk standard", Args: exactly(2, "node NODE, or ramdisk NAME"),
+		Use: "describe node|ramdisk|hook NAME", Short: "all about one node (hardware, errors of collectors, state), ramdisk or hook",
+		Example: "  muster describe node node1\n  muster describe node 52:54:00:12:34:56 -o json\n  muster describe ramdisk standard", Args: exactly(2, "node NODE, ramdisk NAME or hook NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch strings.TrimSuffix(args[0], "s") {
 			case "node":
+			case "hook":
+				return describeHook(cmd, o, args[1])
 			case "ramdisk":
 				return describeRamdisk(cmd, o, args[1])
 			default:
-				return usageError{fmt.Errorf("kind %q: want node or ramdisk", args[0])}
+				return usageError{fmt.Errorf("kind %q: want node, ramdisk or hook", args[0])}
 			}
 			c, err := o.connect()
 			if err != nil {

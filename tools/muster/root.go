@@ -37,7 +37,7 @@ func rootCommand() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(serveCommand(), applyCommand(o), getCommand(o), describeCommand(o), explainCommand(o), timelineCommand(o),
 		renderCommand(o), nodeCommand(o), repoCommand(o), deleteCommand(o), ramdiskCommand(o), dhcpConfigCommand(""), labCommand(),
-		doctorCommand(o))
+		doctorCommand(o), hookCommand(o))
 	return root
 }
 
