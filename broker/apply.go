@@ -32,7 +32,7 @@ func (b *Broker) Apply(ctx context.Context, objects []Object, who string) ([]App
 			}
 			o, err := b.stamp(tx, o)
 			if err == nil {
-				o, err = b.prepareHook(tx, o)
+				o, err = b.prepare(tx, o)
 			}
 			if err != nil {
 				return err

@@ -19,6 +19,7 @@ type catalog struct {
 	ramdisks []Ramdisk // in the order they are asked
 	tasks    map[string]*task.Task
 	hooks    map[string]*compiledHook
+	handoffs map[string]compiledHandoff
 }
 
 type compiledTag struct {
@@ -99,7 +100,10 @@ func (b *Broker) loadCatalog(tx Tx) (*catalog, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.hooks, err = b.loadHooks(tx)
+	if c.hooks, err = b.loadHooks(tx); err != nil {
+		return nil, err
+	}
+	c.handoffs, err = loadHandoffs(tx)
 	return c, err
 }
 
@@ -140,6 +144,12 @@ func (c *catalog) refs() error {
 		}
 		if _, ok := c.repos[p.Repo]; p.Repo != "" && !ok {
 			return invalid("policy %s: there is no repo %q: muster repo import %s IMAGE", p.Name, p.Repo, p.Repo)
+		}
+		if _, ok := c.handoffs[p.Handoff]; p.Handoff != "" && !ok {
+			return invalid("policy %s: there is no handoff %q: apply it before or with the policy", p.Name, p.Handoff)
+		}
+		if p.Handoff != "" && !t.Handoff {
+			return invalid("policy %s: task %s runs no handoff", p.Name, p.Task)
 		}
 		if p.Ramdisk != "" && !slices.ContainsFunc(c.ramdisks, func(r Ramdisk) bool { return r.Name == p.Ramdisk }) {
 			return invalid("policy %s: there is no ramdisk %q: muster ramdisk import %s DIR", p.Name, p.Ramdisk, p.Ramdisk)

@@ -29,6 +29,7 @@ const (
 	EventState       = "node.state"
 	EventBound       = "node.bound"
 	EventUnbound     = "node.unbound" // its data has the policy
+	EventHandoff     = "node.handoff"
 	EventMetadata    = "node.metadata"
 	EventOrder       = "node.order"
 	EventReport      = "node.report"

@@ -234,11 +234,18 @@ func (t brokenTarget) Call(context.Context, hook.Message) (hook.Answer, error) {
 
 func sealName(hook string) string { return KindHook + "/" + hook }
 
-// prepareHook checks what only the server knows of a hook that is applied, and seals its secret.
-func (b *Broker) prepareHook(tx Tx, o Object) (Object, error) {
-	if o.Kind != KindHook {
-		return o, nil
+// prepare checks what only the server knows of an object that is applied, and seals its secrets.
+func (b *Broker) prepare(tx Tx, o Object) (Object, error) {
+	switch o.Kind {
+	case KindHook:
+		return b.prepareHook(tx, o)
+	case KindHandoff:
+		return b.prepareHandoff(tx, o)
 	}
+	return o, nil
+}
+
+func (b *Broker) prepareHook(tx Tx, o Object) (Object, error) {
 	h, err := decode[Hook](o)
 	if err != nil {
 		return o, err
@@ -256,31 +263,32 @@ func (b *Broker) prepareHook(tx Tx, o Object) (Object, error) {
 }
 
 func (b *Broker) sealSecret(tx Tx, h Hook) (string, error) {
-	switch h.Secret {
-	case "":
-		return "", nil
-	case hiddenSecret:
-		old, err := tx.Object(KindHook, h.Name)
-		if errors.Is(err, ErrNotFound) {
-			return "", invalid("%s", errNoSecret)
-		}
-		if err != nil {
-			return "", err
-		}
-		was, err := decode[Hook](old)
-		if err == nil && was.Secret == "" {
-			err = invalid("%s", errNoSecret)
-		}
-		return was.Secret, err
+	old, err := tx.Object(KindHook, h.Name)
+	if errors.Is(err, ErrNotFound) {
+		return b.sealOrKeep(sealName(h.Name), h.Secret, "")
 	}
-	return b.cfg.Key.seal(sealName(h.Name), h.Secret)
+	if err != nil {
+		return "", err
+	}
+	was, err := decode[Hook](old)
+	if err != nil {
+		return "", err
+	}
+	return b.sealOrKeep(sealName(h.Name), h.Secret, was.Secret)
 }
 
-// hidden is an object as operators read it: without its secret.
+// hidden is an object as operators read it: without its secrets.
 func hidden(o Object) (Object, error) {
-	if o.Kind != KindHook {
-		return o, nil
+	switch o.Kind {
+	case KindHook:
+		return hiddenHook(o)
+	case KindHandoff:
+		return hiddenHandoff(o)
 	}
+	return o, nil
+}
+
+func hiddenHook(o Object) (Object, error) {
 	h, err := decode[Hook](o)
 	if err != nil || h.Secret == "" {
 		return o, err

@@ -38,6 +38,7 @@ type Policy struct {
 	Approval string    `json:"approval,omitempty"` // "required" (default): protected nodes are left alone; "automatic"
 	Wipe     bool      `json:"wipe,omitempty"`     // the chosen disk may hold data, which is lost
 	Disk     DiskHints `json:"disk,omitzero"`
+	Handoff  string    `json:"handoff,omitempty"` // what takes over after the install
 }
 
 // DiskHints choose the disk of the root file system; of those that fit all hints, the smallest wins, then the first
@@ -156,6 +157,7 @@ var kinds = map[string]struct {
 	KindRepo:    {func() any { return new(Repo) }, func(v any) error { return v.(*Repo).check() }},
 	KindRamdisk: {func() any { return new(Ramdisk) }, func(v any) error { return v.(*Ramdisk).check() }},
 	KindHook:    {func() any { return new(Hook) }, func(v any) error { return v.(*Hook).check() }},
+	KindHandoff: {func() any { return new(Handoff) }, func(v any) error { return v.(*Handoff).check() }},
 }
 
 func kindNames() string { return strings.Join(slices.Sorted(maps.Keys(kinds)), ", ") }

@@ -147,7 +147,7 @@ func (b *Broker) expire(ctx context.Context) error {
 			if err != nil || !b.expired(n) {
 				continue // it moved on meanwhile
 			}
-			events, err := b.failNode(n, "broker", "no word from the machine since "+n.Since.Format(time.RFC3339)+", the stage's deadline has passed")
+			events, err := b.failNode(n, "broker", "no word from the machine since "+n.Since.Format(time.RFC3339)+", the stage's deadline has passed"+colon(n.LastError))
 			if err != nil {
 				return nil, err
 			}

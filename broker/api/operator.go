@@ -36,13 +36,14 @@ func (s *server) operatorRoutes(r *mux.Router) {
 	get(api, "explain-node", "/api/v1/nodes/{node}/explain", "Why a node is where it is, and what it boots next", s.explain)
 	get(api, "render-node", "/api/v1/nodes/{node}/render", "The boot script a node would get", s.render)
 	get(api, "list-events", "/api/v1/events", "The journal; follow waits for the next event", s.events)
-	get(api, "list-objects", "/api/v1/objects/{kind}", "Tags, policies, repos, ramdisks or hooks", s.listObjects)
+	get(api, "list-objects", "/api/v1/objects/{kind}", "Tags, policies, repos, ramdisks, hooks or handoffs", s.listObjects)
 	post(api, "act-on-node", "/api/v1/nodes/{node}/acts", "protect, unprotect, hold, release, reinstall, abort, resolve, delete", s.act)
 	post(api, "apply", "/api/v1/apply", "Create or change objects from YAML or JSON documents, all or none", s.apply)
 	huma.Register(api, huma.Operation{OperationID: "delete-object", Method: http.MethodDelete, Path: "/api/v1/objects/{kind}/{name}",
 		Summary: "Delete an object that nothing needs"}, s.deleteObject)
 	get(api, "get-file", "/api/v1/files/{sum}", "Whether a file of a ramdisk is stored; one that is stays for a day without a ramdisk that names it", s.getFile)
 	s.hookRoutes(api)
+	get(api, "render-handoff", "/api/v1/nodes/{node}/handoff", "The script that takes over after a node's install, its secrets hidden", s.showHandoff)
 	// Images and the files of ramdisks are streams, which huma would hold in memory.
 	r.HandleFunc("/api/v1/repos/{name}/image", s.handle(s.importImage)).Methods(http.MethodPut)
 	r.HandleFunc("/api/v1/files/{sum}", s.handle(s.importFile)).Methods(http.MethodPut)
@@ -117,7 +118,7 @@ func (s *server) events(ctx context.Context, in *struct {
 }
 
 func (s *server) listObjects(ctx context.Context, in *struct {
-	Kind string `path:"kind" enum:"Tag,Policy,Repo,Ramdisk,Hook"`
+	Kind string `path:"kind" enum:"Tag,Policy,Repo,Ramdisk,Hook,Handoff"`
 }) (*body[[]json.RawMessage], error) {
 	objects, err := s.Broker.Objects(ctx, in.Kind)
 	docs := []json.RawMessage{}
@@ -128,7 +129,7 @@ func (s *server) listObjects(ctx context.Context, in *struct {
 }
 
 func (s *server) deleteObject(ctx context.Context, in *struct {
-	Kind string `path:"kind" enum:"Tag,Policy,Repo,Ramdisk,Hook"`
+	Kind string `path:"kind" enum:"Tag,Policy,Repo,Ramdisk,Hook,Handoff"`
 	Name string `path:"name" maxLength:"63"`
 }) (*struct{}, error) {
 	return nil, s.operatorError(s.Broker.DeleteObject(ctx, in.Kind, in.Name, who(ctx)))

@@ -23,7 +23,7 @@ agent, agent/facts, agent/probe, boot/kargs                    < agent/cmd/muste
 boot/kargs                                                     < boot
 boot                                                           < boot/dhcp, boot/tftp
 agent/facts, broker/rule, boot                                 < broker/task, broker/repo
-agent/facts, boot, boot/kargs, boot/pin, broker/hook, broker/rule, broker/task < broker
+agent/facts, boot, boot/kargs, boot/pin, broker/handoff, broker/hook, broker/rule, broker/task < broker
 agent/facts, broker                                            < broker/store, broker/store/storetest
 broker/store/storetest                                         < broker/store
 agent/facts, boot, boot/pin, broker, broker/repo               < broker/api, broker/web

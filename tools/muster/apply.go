@@ -22,7 +22,7 @@ import (
 func applyCommand(o *options) *cobra.Command {
 	var file string
 	c := &cobra.Command{
-		Use: "apply -f FILE|DIR|-", Short: "create or change tags, policies, repos, ramdisks and hooks; the same again changes nothing",
+		Use: "apply -f FILE|DIR|-", Short: "create or change tags, policies, repos, ramdisks, hooks and handoffs; the same again changes nothing",
 		Example: "  muster apply -f rack.yaml\n  muster apply -f policies/",
 		Args:    exactly(0, "-f FILE only"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -168,6 +168,8 @@ func kindOf(s string) (string, error) {
 		return broker.KindRamdisk, nil
 	case "hook":
 		return broker.KindHook, nil
+	case "handoff":
+		return broker.KindHandoff, nil
 	}
-	return "", usageError{fmt.Errorf("kind %q: want nodes, tags, policies, repos, ramdisks, hooks or events", s)}
+	return "", usageError{fmt.Errorf("kind %q: want nodes, tags, policies, repos, ramdisks, hooks, handoffs or events", s)}
 }

@@ -18,7 +18,7 @@ import (
 
 func getCommand(o *options) *cobra.Command {
 	return &cobra.Command{
-		Use: "get nodes|tags|policies|repos|ramdisks|hooks|events [NAME]", Short: "list what the server knows",
+		Use: "get nodes|tags|policies|repos|ramdisks|hooks|handoffs|events [NAME]", Short: "list what the server knows",
 		Example: "  muster get nodes\n  muster get policies -o yaml",
 		Args:    cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -99,6 +99,7 @@ func objectTable(w io.Writer, kind string, docs []json.RawMessage) {
 		broker.KindTag:     {"TAG", "RULE"},
 		broker.KindPolicy:  {"POLICY", "ORDER", "TAGS", "TASK", "REPO", "MAX", "APPROVAL", "WIPE"},
 		broker.KindRepo:    {"REPO", "SIZE", "UNPACKED", "SHA256"},
+		broker.KindHandoff: {"HANDOFF", "TYPE", "CONFIG"},
 		broker.KindRamdisk: {"RAMDISK", "ARCH", "KERNEL", "ORDER", "TAGS", "SIZE", "SIGNED", "IMPORTED"},
 	}
 	row(w, heads[kind]...)
@@ -113,6 +114,7 @@ func objectTable(w io.Writer, kind string, docs []json.RawMessage) {
 			row(w, p.Name, p.Order, orDash(strings.Join(p.Tags, ",")+p.Match), p.Task, orDash(p.Repo), p.Max, orDash(p.Approval), p.Wipe)
 		case kind == broker.KindRepo && json.Unmarshal(d, &r) == nil:
 			row(w, r.Name, bytesText(r.SizeBytes), bytesText(r.RawBytes), r.SHA256)
+		case kind == broker.KindHandoff && handoffRow(w, d):
 		case kind == broker.KindRamdisk && ramdiskRow(w, d):
 		default:
 			row(w, string(d))
@@ -122,17 +124,19 @@ func objectTable(w io.Writer, kind string, docs []json.RawMessage) {
 
 func describeCommand(o *options) *cobra.Command {
 	return &cobra.Command{
-		Use: "describe node|ramdisk|hook NAME", Short: "all about one node (hardware, errors of collectors, state), ramdisk or hook",
-		Example: "  muster describe node node1\n  muster describe node 52:54:00:12:34:56 -o json\n  muster describe ramdisk standard", Args: exactly(2, "node NODE, ramdisk NAME or hook NAME"),
+		Use: "describe node|ramdisk|hook|handoff NAME", Short: "all about one node (hardware, errors of collectors, state), ramdisk, hook or handoff",
+		Example: "  muster describe node node1\n  muster describe node 52:54:00:12:34:56 -o json\n  muster describe ramdisk standard", Args: exactly(2, "a kind and a name"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch strings.TrimSuffix(args[0], "s") {
 			case "node":
 			case "hook":
 				return describeHook(cmd, o, args[1])
+			case "handoff":
+				return describeHandoff(cmd, o, args[1])
 			case "ramdisk":
 				return describeRamdisk(cmd, o, args[1])
 			default:
-				return usageError{fmt.Errorf("kind %q: want node, ramdisk or hook", args[0])}
+				return usageError{fmt.Errorf("kind %q: want node, ramdisk, hook or handoff", args[0])}
 			}
 			c, err := o.connect()
 			if err != nil {
@@ -253,22 +257,28 @@ func explanationTable(w io.Writer, x *broker.Explanation) {
 
 func renderCommand(o *options) *cobra.Command {
 	var dialect string
+	var handoff bool
 	c := &cobra.Command{
-		Use: "render NODE", Short: "the boot script that a node would get, its token hidden",
-		Example: "  muster render node1\n  muster render node1 --dialect grub", Args: exactly(1, "NODE"),
+		Use: "render NODE", Short: "the boot script that a node would get, its token hidden; or the script of its handoff",
+		Example: "  muster render node1\n  muster render node1 --dialect grub\n  muster render node1 --handoff", Args: exactly(1, "NODE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := o.connect()
 			if err != nil {
 				return err
 			}
 			var s api.Script
-			if err := c.Get(cmd.Context(), "/api/v1/nodes/"+url.PathEscape(args[0])+"/render?dialect="+url.QueryEscape(dialect), &s); err != nil {
+			what := "/render?dialect=" + url.QueryEscape(dialect)
+			if handoff {
+				what = "/handoff"
+			}
+			if err := c.Get(cmd.Context(), "/api/v1/nodes/"+url.PathEscape(args[0])+what, &s); err != nil {
 				return err
 			}
 			return o.show(cmd.OutOrStdout(), s, func(w io.Writer) { fmt.Fprint(w, s.Text) })
 		},
 	}
 	c.Flags().StringVar(&dialect, "dialect", "ipxe", "ipxe, grub or pxelinux")
+	c.Flags().BoolVar(&handoff, "handoff", false, "the script that takes over after the install, its secrets hidden")
 	return c
 }
 
