@@ -53,6 +53,9 @@ func (b *Broker) putAll(ctx context.Context, tx Tx, objects []Object, prune bool
 			return nil, err
 		}
 		o, err := b.stamp(tx, o)
+		if err == nil {
+			o, err = b.prepare(tx, o)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -66,6 +69,9 @@ func (b *Broker) putAll(ctx context.Context, tx Tx, objects []Object, prune bool
 		}
 		e := b.changed(ctx, who, fmt.Sprintf("%s %s: %s", r, o.Kind, o.Name), old, o)
 		if err := tx.Append(&e); err != nil {
+			return nil, err
+		}
+		if err := startHook(tx, o, r, e.Seq); err != nil {
 			return nil, err
 		}
 	}
@@ -102,8 +108,12 @@ func (b *Broker) prune(ctx context.Context, tx Tx, keep []Object, who string) (g
 // warn adds what was taken and will not do what it seems to.
 func (c *catalog) warn(results []Applied) {
 	for i, r := range results {
-		if r.Kind == KindTag && r.Result != "deleted" {
-			results[i].Warnings = c.warnings(r.Name)
+		switch h := c.hooks[r.Name]; {
+		case r.Result == "deleted":
+		case r.Kind == KindTag:
+			results[i].Warnings = c.warnings(c.programs[r.Name])
+		case r.Kind == KindHook && h != nil && h.where != nil:
+			results[i].Warnings = c.warnings(h.where)
 		}
 	}
 }
@@ -121,6 +131,11 @@ func (b *Broker) DeleteObject(ctx context.Context, kind, name, who string) error
 func (b *Broker) drop(ctx context.Context, tx Tx, kind, name, who string) error {
 	if err := tx.DeleteObject(kind, name); err != nil {
 		return err
+	}
+	if kind == KindHook {
+		if err := forgetHook(tx, name); err != nil {
+			return err
+		}
 	}
 	if kind == KindRamdisk {
 		if err := heldBy(name, b.cat.Load().policies); err != nil {
@@ -201,7 +216,7 @@ func put(tx Tx, o Object) (result string, old Object, err error) {
 
 // Objects lists the objects of a kind, by name.
 func (b *Broker) Objects(ctx context.Context, kind string) (list []Object, err error) {
-	if _, ok := kinds[kind]; !ok {
+	if !IsKind(kind) {
 		return nil, invalid("kind %q: want one of %s", kind, kindWords())
 	}
 	err = b.cfg.Store.View(ctx, func(tx Tx) error {

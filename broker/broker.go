@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -50,6 +51,13 @@ type Config struct {
 	// Loop is how many times one install may start within LoopWindow before the node is held; if 0, 3 in 2 hours.
 	Loop       int
 	LoopWindow time.Duration
+
+	// HookDir is the directory of commands that hooks may run; if empty, none.
+	HookDir string
+	// HookAllow are special addresses (loopback, link-local) that webhooks may call all the same.
+	HookAllow []netip.Prefix
+	// HookPause is how long a hook rests after its n-th failure in a row; if nil, 1 s, doubled up to 5 minutes, with jitter.
+	HookPause func(n int) time.Duration
 }
 
 // Broker is the server's heart: a boot.Source, and what the API calls.
@@ -64,6 +72,8 @@ type Broker struct {
 	lost   atomic.Int64 // sightings dropped because the queue was full
 	known  knownMACs
 	heard  int64 // Seq of the last event of other brokers that was taken in
+
+	hookRetries atomic.Int64 // how often an operator asked for dead letters
 }
 
 var _ boot.Source = (*Broker)(nil)
@@ -79,6 +89,9 @@ func New(ctx context.Context, cfg Config) (*Broker, error) {
 	}
 	if cfg.AgentURL == "" {
 		cfg.AgentURL = cfg.BaseURL
+	}
+	if cfg.HookPause == nil {
+		cfg.HookPause = hookPause
 	}
 	cfg.Strangers = orDefault(cfg.Strangers, 1000)
 	cfg.Loop = orDefault(cfg.Loop, 3)

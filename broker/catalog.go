@@ -21,6 +21,8 @@ type catalog struct {
 	repos    map[string]Repo
 	ramdisks []Ramdisk // in the order they are asked
 	tasks    map[string]*task.Task
+	hooks    map[string]*compiledHook
+	handoffs map[string]compiledHandoff
 }
 
 // loadCatalog reads and compiles all objects of a transaction.
@@ -56,6 +58,13 @@ func (b *Broker) loadCatalog(tx Tx) (*catalog, error) {
 	}
 	c.ramdisks, err = all[Ramdisk](tx, KindRamdisk)
 	slices.SortFunc(c.ramdisks, inOrder)
+	if err != nil {
+		return nil, err
+	}
+	if c.hooks, err = b.loadHooks(tx); err != nil {
+		return nil, err
+	}
+	c.handoffs, err = loadHandoffs(tx)
 	return c, err
 }
 
@@ -97,6 +106,12 @@ func (c *catalog) refs(saved ...string) error {
 		if _, ok := c.repos[p.Repo]; p.Repo != "" && !ok {
 			return invalid("policy %s: there is no repo %q: muster repo import %s IMAGE", p.Name, p.Repo, p.Repo)
 		}
+		if _, ok := c.handoffs[p.Handoff]; p.Handoff != "" && !ok {
+			return invalid("policy %s: there is no handoff %q: apply it before or with the policy", p.Name, p.Handoff)
+		}
+		if p.Handoff != "" && !t.Handoff {
+			return invalid("policy %s: task %s runs no handoff", p.Name, p.Task)
+		}
 		if p.Ramdisk != "" && !slices.ContainsFunc(c.ramdisks, func(r Ramdisk) bool { return r.Name == p.Ramdisk }) {
 			return invalid("policy %s: there is no ramdisk %q: muster ramdisk import %s DIR", p.Name, p.Ramdisk, p.Ramdisk)
 		}
@@ -126,12 +141,8 @@ func (c *catalog) circle(saved []string) error {
 	return invalid("tag %s: cycle at %s: %s", names[0], c.programs[names[0]].TagPath(names[1]), strings.Join(names, " -> "))
 }
 
-// warnings are what was taken of a tag's rule and will not do what it seems to.
-func (c *catalog) warnings(tag string) []string {
-	p := c.programs[tag]
-	if p == nil {
-		return nil
-	}
+// warnings are what was taken of a rule and will not do what it seems to.
+func (c *catalog) warnings(p program) []string {
 	list := slices.Clone(p.Warnings())
 	for _, name := range p.Tags() {
 		if c.programs[name] == nil {

@@ -29,6 +29,9 @@ const (
 	EventHealth      = "node.health"
 	EventState       = "node.state"
 	EventBound       = "node.bound"
+	EventUnbound     = "node.unbound" // its data has the policy
+	EventHandoff     = "node.handoff"
+	EventMetadata    = "node.metadata"
 	EventOrder       = "node.order"
 	EventReport      = "node.report"
 	EventStage       = "node.stage"
@@ -37,6 +40,8 @@ const (
 	EventConflict    = "node.conflict"
 	EventOperator    = "operator"
 	EventDeleted     = "node.deleted"
+	EventHookDead    = "hook.dead"
+	EventHookWarning = "hook.warning"
 	EventStarted     = "broker.started"
 	EventCertificate = "broker.certificate"
 	EventKey         = "broker.key"

@@ -31,6 +31,7 @@ func (b *Broker) lead(ctx context.Context) {
 	var wg sync.WaitGroup
 	wg.Go(func() { b.keepDeadlines(ctx) })
 	wg.Go(func() { b.keepJournal(ctx) })
+	wg.Go(func() { b.keepHooks(ctx) })
 	wg.Wait()
 }
 
@@ -64,6 +65,9 @@ func (b *Broker) heed(ctx context.Context, events []Event) error {
 		touched = append(touched, e.Node)
 		if e.Kind == EventRegistered || e.Kind == EventFacts {
 			met[e.Node] = true
+		}
+		if e.Data[retriedHook] != "" {
+			b.hookRetries.Add(1)
 		}
 	}
 	var newer *catalog

@@ -235,7 +235,7 @@ func (b *Broker) render(n *Node) (facts.Order, error) {
 		next = t.Stages[n.Stage].Name
 	}
 	files, err := t.RenderFiles(task.Values{Server: b.cfg.AgentURL, CA: b.caPEM(), Node: n.ID, Hostname: name, Stage: next,
-		Token: b.cfg.Key.token(scopeStage, n.ID, n.InstallSeq)})
+		Token: b.cfg.Key.token(scopeStage, n.ID, n.InstallSeq), Handoff: cat.handoffOf(n)})
 	if err != nil {
 		return o, err
 	}
@@ -379,28 +379,38 @@ func (b *Broker) endStage(n *Node, who string) ([]Event, error) {
 // EndStage takes the call of an installed system or installer: its one-time token ends the stage that it was made
 // for. says is what the caller told, kept in the event.
 func (b *Broker) EndStage(ctx context.Context, token, stage string, says map[string]string) error {
-	id, seq, ok := b.cfg.Key.open(scopeStage, token)
-	if !ok {
-		return errDenied
-	}
 	return b.update(ctx, func(tx Tx) ([]string, error) {
-		n, err := tx.Node(id)
-		if errors.Is(err, ErrNotFound) {
-			return nil, errDenied
-		}
+		n, err := b.ofStage(tx, token, stage)
 		if err != nil {
 			return nil, err
-		}
-		s := currentStage(n, b.cat.Load().taskOf(n))
-		if seq != n.InstallSeq || n.State != WaitCallBack && n.State != DeployFailed || s == nil || s.Name != stage || s.Order != "" {
-			return nil, errDenied
 		}
 		events, err := b.endStage(n, "installer")
 		if err != nil {
 			return nil, err
 		}
-		events[0].Data = says
+		events[0].Data, n.LastError = says, "" // of a handoff that failed before
 		n.LastSeen = b.now()
 		return []string{n.ID}, b.change(tx, n, events...)
 	})
+}
+
+// ofStage is the node whose installed system calls: the token is that of its install, and the stage the one under way,
+// or the one that was given up: a machine that was late is done all the same.
+func (b *Broker) ofStage(tx Tx, token, stage string) (*Node, error) {
+	id, seq, ok := b.cfg.Key.open(scopeStage, token)
+	if !ok {
+		return nil, errDenied
+	}
+	n, err := tx.Node(id)
+	if errors.Is(err, ErrNotFound) {
+		return nil, errDenied
+	}
+	if err != nil {
+		return nil, err
+	}
+	s := currentStage(n, b.cat.Load().taskOf(n))
+	if seq != n.InstallSeq || n.State != WaitCallBack && n.State != DeployFailed || s == nil || s.Name != stage || s.Order != "" {
+		return nil, errDenied
+	}
+	return n, nil
 }

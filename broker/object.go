@@ -121,6 +121,8 @@ var kinds = map[string]struct {
 	KindPolicy:  {func() any { return new(Policy) }, func(v any) error { return v.(*Policy).check() }, true},
 	KindRepo:    {func() any { return new(Repo) }, func(v any) error { return v.(*Repo).check() }, false},
 	KindRamdisk: {func() any { return new(Ramdisk) }, func(v any) error { return v.(*Ramdisk).check() }, false},
+	KindHook:    {func() any { return new(Hook) }, func(v any) error { return v.(*Hook).check() }, true},
+	KindHandoff: {func() any { return new(Handoff) }, func(v any) error { return v.(*Handoff).check() }, true},
 }
 
 func decodeStrict(raw []byte, v any) error {

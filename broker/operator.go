@@ -143,6 +143,9 @@ func (b *Broker) delete(ctx context.Context, tx Tx, n *Node, a Act) error {
 	}
 	e := b.said(ctx, a.Who, "the record was deleted"+colon(a.Why))
 	e.Node, e.Kind = n.ID, EventDeleted
+	words := lastWords(n)
+	maps.Copy(words, e.Data)
+	e.Data = words
 	return tx.Append(&e)
 }
 

@@ -37,6 +37,7 @@ type Policy struct {
 	Meta     map[string]any `json:"meta,omitempty"`     // given to the node when it is bound; what it has already stays
 	Wipe     bool           `json:"wipe,omitempty"`     // the chosen disk may hold data, which is lost
 	Disk     DiskHints      `json:"disk,omitzero"`
+	Handoff  string         `json:"handoff,omitempty"` // what takes over after the install
 
 	// Limits of an install, in place of the broker's and the task's; 0 switches one off.
 	MaxStarts    *int           `json:"max_starts,omitempty"`    // of one stage within the broker's loop window

@@ -13,6 +13,13 @@ import (
 // Kinds lists the kinds of objects.
 func Kinds() []string { return slices.Sorted(maps.Keys(kinds)) }
 
+// IsKind says that operators write objects of a kind. What the broker keeps for itself, such as how far a hook has come,
+// is an object too, and changes without another catalog.
+func IsKind(kind string) bool {
+	_, ok := kinds[kind]
+	return ok
+}
+
 func kindWords() string { return strings.Join(Kinds(), ", ") }
 
 // Rev names the form that an object has: another form has another name. The letter keeps YAML from seeing a number.
@@ -42,7 +49,7 @@ func (o Object) outdated(now Object) error {
 
 // Object gives one object.
 func (b *Broker) Object(ctx context.Context, kind, name string) (o Object, err error) {
-	if _, ok := kinds[kind]; !ok {
+	if !IsKind(kind) {
 		return o, invalid("kind %q: want one of %s", kind, kindWords())
 	}
 	err = b.cfg.Store.View(ctx, func(tx Tx) error {

@@ -42,7 +42,7 @@ type Tx interface {
 	Objects(kind string) ([]Object, error)    // by name
 	PutObject(Object) error
 	DeleteObject(kind, name string) error // ErrNotFound
-	Revision() (int64, error)             // of all objects: another one after each change of any
+	Revision() (int64, error)             // of the objects that operators write (IsKind): another one after each change of any
 
 	Append(*Event) error // gives it its Seq, greater than all before
 	Events(EventFilter) ([]Event, error)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -54,9 +55,9 @@ func (d *document) UnmarshalYAML(node ast.Node) error {
 	}
 	if object, ok := node.(*ast.MappingNode); ok {
 		for _, field := range object.Values {
-			if list, ok := field.Value.(*ast.SequenceNode); ok && field.Key.GetToken().Value == "rule" {
+			if list, ok := field.Value.(*ast.SequenceNode); ok && slices.Contains(ruleFields, field.Key.GetToken().Value) {
 				var err error
-				if fields["rule"], err = asWritten(list); err != nil {
+				if fields[field.Key.GetToken().Value], err = asWritten(list); err != nil {
 					return err
 				}
 			}
@@ -65,6 +66,9 @@ func (d *document) UnmarshalYAML(node ast.Node) error {
 	*d = fields
 	return nil
 }
+
+// ruleFields are the fields of objects that hold rules.
+var ruleFields = []string{"rule", "where"}
 
 // jsonNumber is a number as JSON writes it (RFC 8259, section 6).
 var jsonNumber = regexp.MustCompile(`^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$`)

@@ -267,6 +267,8 @@ func TestT7RefusalsAreEqual(t *testing.T) {
 		refused["report with key "+key] = r.call(t, "POST", "/node/v1/report", key, "application/json", `{"order":1,"status":"done"}`)
 		refused["image with key "+key] = r.call(t, "GET", "/node/v1/image/"+sum, key, "", "")
 		for _, stage := range []string{"first-boot", "write", "none"} {
+			refused["handoff of "+stage+" with key "+key] = r.call(t, "GET", "/node/v1/handoff/"+stage, key, "", "")
+			refused["report of "+stage+" with key "+key] = r.call(t, "POST", "/node/v1/handoff/"+stage, key, "application/x-www-form-urlencoded", "status=0")
 			refused["stage "+stage+" with key "+key] = r.call(t, "POST", "/node/v1/stage/"+stage, key, "application/x-www-form-urlencoded", "hostname=x")
 		}
 	}
@@ -302,6 +304,7 @@ func TestT46Bodies(t *testing.T) {
 		{"no JSON", "/node/v1/checkin", "", "application/json", "hello", 400},
 		{"nothing", "/node/v1/report", "", "application/json", "", 400},
 		{"a form over 16 KiB", "/node/v1/stage/first-boot", "", "application/x-www-form-urlencoded", "hostname=" + strings.Repeat("x", 20<<10), 400},
+		{"a report of a handoff over 64 KiB", "/node/v1/handoff/first-boot", "", "application/x-www-form-urlencoded", "log=" + strings.Repeat("x", 64<<10), 400},
 		{"objects over 1 MiB", "/api/v1/apply", operatorToken, "application/yaml", strings.Repeat("#", 1<<20+2048), 413},
 		{"objects just over the limit", "/api/v1/apply", operatorToken, "application/yaml", strings.Repeat("#", 1<<20+1), 422},
 		{"YAML that could explode", "/api/v1/apply", operatorToken, "application/yaml", "a: &x\n  - 1\nb: *x\n", 422},

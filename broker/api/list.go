@@ -154,7 +154,7 @@ func (s *server) plan(ctx context.Context, in *documents) (*body[*broker.Plan], 
 // kindNeeds is the least role that may change objects of a kind. A hook makes the server run a command, or call an
 // address of its own network: who writes one has the server.
 func kindNeeds(kind string) broker.Role {
-	if kind == "Hook" {
+	if kind == broker.KindHook {
 		return broker.Admin
 	}
 	return broker.Operator

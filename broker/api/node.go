@@ -20,6 +20,8 @@ func (s *server) nodeRoutes(r *mux.Router) {
 	r.HandleFunc("/report", s.handle(s.report)).Methods(http.MethodPost)
 	r.HandleFunc("/image/{sum:[0-9a-f]{64}}", s.handle(s.image)).Methods(http.MethodGet, http.MethodHead)
 	r.HandleFunc("/stage/{stage:[a-z0-9-]{1,63}}", s.handle(s.stage)).Methods(http.MethodPost)
+	r.HandleFunc("/handoff/{stage:[a-z0-9-]{1,63}}", s.handle(s.handoff)).Methods(http.MethodGet)
+	r.HandleFunc("/handoff/{stage:[a-z0-9-]{1,63}}", s.handle(s.handoffReport)).Methods(http.MethodPost)
 }
 
 func (s *server) checkIn(w http.ResponseWriter, r *http.Request) error {

@@ -32,6 +32,7 @@ func (s *server) routes() []route {
 		{"explain-node", GET, "/api/v1/nodes/{node}/explain", read, "Why a node is where it is, and what it boots next", typed(s.explain)},
 		{"get-timeline", GET, "/api/v1/nodes/{node}/timeline", read, "The phases of a node's boot and install, and where it is stuck", typed(s.timeline)},
 		{"render-node", GET, "/api/v1/nodes/{node}/render", read, "The boot script a node would get", typed(s.render)},
+		{"render-handoff", GET, "/api/v1/nodes/{node}/handoff", read, "The script that takes over after a node's install, its secrets hidden", typed(s.showHandoff)},
 		{"act-on-node", POST, "/api/v1/nodes/{node}/acts", write, "protect, unprotect, hold, release, reinstall, abort, resolve, delete", typed(s.act)},
 		{"list-events", GET, "/api/v1/events", read, "The journal; follow waits for the next event", typed(s.events)},
 		{"watch", GET, "/api/v1/watch", read, "The journal as server-sent events, each as it happens; goes on after Last-Event-ID", s.stream(s.watch, watchDoc)},
@@ -44,6 +45,11 @@ func (s *server) routes() []route {
 		// Images and the files of ramdisks are streams, which huma would hold in memory.
 		{"import-file", PUT, "/api/v1/files/{sum}", write, "Store a file of a ramdisk under its sha256", s.stream(s.importFile, uploadDoc)},
 		{"import-image", PUT, "/api/v1/repos/{name}/image", write, "Store a disk image, plain or in zstd or gzip, and name it", s.stream(s.importImage, uploadDoc)},
+		{"list-hooks", GET, "/api/v1/hooks", read, "Hooks and how each fares", typed(s.listHooks)},
+		{"list-dead-letters", GET, "/api/v1/hooks/{hook}/dead", read, "What a hook gave up, oldest first", typed(s.deadLetters)},
+		{"retry-hook", POST, "/api/v1/hooks/{hook}/retry", write, "Try dead letters again", typed(s.retryHook)},
+		// It runs the command, or shows what an address of the server's own network answers.
+		{"try-hook", POST, "/api/v1/hooks/{hook}/try", admin, "Call a hook once with an event that never was; its answer changes nothing", typed(s.tryHook)},
 		{"list-tokens", GET, "/api/v1/tokens", admin, "Operators' tokens, without what lets anybody in", typed(s.listTokens)},
 		{"create-token", POST, "/api/v1/tokens", admin, "Make a token for an operator; it is shown this once", typed(s.createToken)},
 		{"revoke-token", DELETE, "/api/v1/tokens/{name}", admin, "End a token", typed(s.revokeToken)},

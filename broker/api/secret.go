@@ -14,8 +14,12 @@ import (
 // secretFields are names of fields, in lower case, that only an admin sees.
 var secretFields = []string{"secret", "token", "password", "key", "private_key", "headers", "env"}
 
-// seenBy is the document of an object as its caller may see it.
+// seenBy is the document of an object as its caller may see it: what is sealed in it is seen by nobody.
 func seenBy(ctx context.Context, o broker.Object) json.RawMessage {
+	o, err := o.Hidden()
+	if err != nil {
+		return json.RawMessage(`"***"`)
+	}
 	if broker.CallerOf(ctx).Role.May(broker.Admin) {
 		return o.Doc
 	}

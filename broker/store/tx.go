@@ -303,7 +303,7 @@ func (x *tx) PutObject(o broker.Object) error {
 	_, err := x.exec("INSERT INTO objects(kind, name, doc) VALUES ($1, $2, $3) ON CONFLICT (kind, name) DO UPDATE SET doc = excluded.doc",
 		o.Kind, o.Name, o.Doc)
 	if err == nil {
-		x.revision, err = x.Counter(objects)
+		err = x.revise(o.Kind)
 	}
 	if err != nil {
 		return fmt.Errorf("write %s %s: %w", o.Kind, o.Name, err)
@@ -313,6 +313,14 @@ func (x *tx) PutObject(o broker.Object) error {
 
 func (x *tx) DeleteObject(kind, name string) (err error) {
 	if err = x.deleteOne(kind+" "+name, "DELETE FROM objects WHERE kind = $1 AND name = $2", kind, name); err == nil {
+		err = x.revise(kind)
+	}
+	return err
+}
+
+// revise gives the objects another revision, when one of a kind that counts has changed.
+func (x *tx) revise(kind string) (err error) {
+	if broker.IsKind(kind) {
 		x.revision, err = x.Counter(objects)
 	}
 	return err

@@ -29,7 +29,8 @@ var shipped embed.FS
 type Task struct {
 	Name    string  `yaml:"name" json:"name"`
 	Summary string  `yaml:"summary" json:"summary"`
-	Repo    bool    `yaml:"repo" json:"repo"` // a policy with this task must name a repo
+	Repo    bool    `yaml:"repo" json:"repo"`       // a policy with this task must name a repo
+	Handoff bool    `yaml:"handoff" json:"handoff"` // the installed system fetches and runs its policy's handoff
 	Stages  []Stage `yaml:"stages" json:"stages"`
 	Files   []File  `yaml:"files" json:"files"`
 
@@ -87,6 +88,7 @@ type Values struct {
 	Hostname string // fully qualified, or the node's id
 	Token    string // one-time, ends the stage it was made for
 	Stage    string // name of the stage the token ends
+	Handoff  string // name of the handoff that the installed system fetches, or ""
 }
 
 // Short is the first label of Hostname.
@@ -102,7 +104,7 @@ var plain = regexp.MustCompile(`^[A-Za-z0-9._:/\[\]-]*$`)
 var armour = regexp.MustCompile(`^(-----BEGIN CERTIFICATE-----\n([A-Za-z0-9+/=]+\n)+-----END CERTIFICATE-----\n)?$`)
 
 func (v Values) check() error {
-	for name, value := range map[string]string{"server": v.Server, "node": v.Node, "hostname": v.Hostname, "token": v.Token, "stage": v.Stage} {
+	for name, value := range map[string]string{"server": v.Server, "node": v.Node, "hostname": v.Hostname, "token": v.Token, "stage": v.Stage, "handoff": v.Handoff} {
 		if !plain.MatchString(value) {
 			return fmt.Errorf("%s %q can not stand in a file of the installed system", name, value)
 		}

@@ -160,6 +160,68 @@ func TestFirstBootScript(t *testing.T) {
 	}
 }
 
+// TestFirstBootRunsTheHandoff: what takes over is fetched until it can be run, run until it is done, and told of before
+// the stage ends. The network cuts one answer short: half a script is not run.
+func TestFirstBootRunsTheHandoff(t *testing.T) {
+	const secret = "node1.1.canary0123456789"
+	ran := filepath.Join(t.TempDir(), "ran")
+	scripts := []string{"", "#!/bin/sh\necho run >>" + ran + "\necho no key; echo \"of canary9876\\000\" >&2; exit 3\n", "cut", "#!/bin/sh\ncat\necho $HOME $PWD >>" + ran + "\n"}
+	var mu sync.Mutex
+	var heard []string
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		_ = r.ParseForm() // a broken form shows in what it lacks
+		if r.Header.Get("Authorization") != "Bearer "+secret {
+			t.Errorf("%s %s by %q", r.Method, r.URL, r.Header.Get("Authorization"))
+		}
+		heard = append(heard, strings.TrimSpace(r.Method+" "+r.URL.Path+" "+r.PostForm.Get("status")+" "+r.PostForm.Get("log")))
+		if r.Method == http.MethodPost {
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		switch script := scripts[0]; script {
+		case "":
+			w.WriteHeader(http.StatusServiceUnavailable)
+		case "cut":
+			w.Header().Set("Content-Length", "1000")
+			_, _ = io.WriteString(w, "#!/bin/sh\necho cut >>"+ran+"\n") // the rest never comes
+		default:
+			_, _ = io.WriteString(w, script)
+		}
+		scripts = scripts[1:]
+	}))
+	defer srv.Close()
+	args, out := firstBoot(t, "", Values{Server: srv.URL, Node: "node1", Hostname: "node1", Token: secret, Stage: "first-boot", Handoff: "puppet"})
+	want := []string{"GET /node/v1/handoff/first-boot", "GET /node/v1/handoff/first-boot", "POST /node/v1/handoff/first-boot 3 no key\nof canary9876\x00",
+		"GET /node/v1/handoff/first-boot", "GET /node/v1/handoff/first-boot", "POST /node/v1/handoff/first-boot 0", "POST /node/v1/stage/first-boot"}
+	if diff := cmp.Diff(want, heard); diff != "" {
+		t.Errorf("the broker heard (-want +got):\n%s\n%s", diff, out)
+	}
+	if did, err := os.ReadFile(ran); err != nil || string(did) != "run\n/root /\n" {
+		t.Errorf("the scripts did %q, %v", did, err)
+	}
+	if bytes.Contains(args, []byte("canary")) {
+		t.Errorf("what only the broker should hear is seen in arguments:\n%s", args)
+	}
+}
+
+// A handoff that is no more is no reason to stay.
+func TestFirstBootWithoutAHandoffGoesOn(t *testing.T) {
+	for _, code := range []int{http.StatusNoContent, http.StatusNotFound} {
+		var heard []string
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			heard = append(heard, r.Method+" "+r.URL.Path)
+			w.WriteHeader(code)
+		}))
+		_, out := firstBoot(t, "", Values{Server: srv.URL, Node: "node1", Hostname: "node1", Token: "node1.1.00", Stage: "first-boot", Handoff: "puppet"})
+		srv.Close()
+		if diff := cmp.Diff([]string{"GET /node/v1/handoff/first-boot", "POST /node/v1/stage/first-boot"}, heard); diff != "" {
+			t.Errorf("%d: the broker heard (-want +got):\n%s\n%s", code, diff, out)
+		}
+	}
+}
+
 // firstBoot runs the script as it stands until it ends, with files of its own, and gives what it ran and said. Every
 // program that it starts is written down with its arguments; sleep takes no time; curl has all the time it needs and gets
 // one more option.
@@ -191,6 +253,9 @@ func firstBoot(t *testing.T, option string, v Values) (args, out []byte) {
 	}
 	if _, err := os.Stat(token); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the token is still there: %v", err)
+	}
+	if left, err := filepath.Glob(filepath.Join(dir, "etc/muster/handoff*")); len(left) > 0 {
+		t.Errorf("the handoff left %v (%v)", left, err)
 	}
 	return args, out
 }

@@ -24,7 +24,7 @@ boot/kargs                                                     < boot
 boot                                                           < boot/dhcp, boot/tftp
 broker/rule                                                    < broker/rule/razor
 agent/facts, broker/rule, boot                                 < broker/task, broker/repo
-agent/facts, boot, boot/kargs, boot/pin, broker/noderange, broker/rule, broker/rule/razor, broker/task < broker
+agent/facts, boot, boot/kargs, boot/pin, broker/handoff, broker/hook, broker/noderange, broker/rule, broker/rule/razor, broker/task < broker
 agent/facts, broker                                            < broker/store, broker/store/storetest
 broker/store/storetest                                         < broker/store
 agent/facts, boot, boot/pin, broker, broker/repo               < broker/api, broker/web

@@ -24,7 +24,7 @@ func applyCommand(o *options) *cobra.Command {
 	var file string
 	var prune, dry bool
 	c := &cobra.Command{
-		Use: "apply -f FILE|DIR|-", Short: "create or change tags, policies, repos and ramdisks; the same again changes nothing",
+		Use: "apply -f FILE|DIR|-", Short: "create or change tags, policies, repos, ramdisks, hooks and handoffs; the same again changes nothing",
 		Example: "  muster apply -f rack.yaml\n  muster apply -f policies/ --prune --dry-run",
 		Args:    exactly(0, "-f FILE only"),
 		RunE: func(cmd *cobra.Command, _ []string) error {

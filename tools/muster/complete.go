@@ -100,6 +100,22 @@ func objectNames(ctx context.Context, c *api.Client, kind string) (names []strin
 	return names
 }
 
+// completeHook completes the name of a hook.
+func (o *options) completeHook(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return o.ask(cmd, func(ctx context.Context, c *api.Client) []string { return objectNames(ctx, c, broker.KindHook) }), cobra.ShellCompDirectiveNoFileComp
+}
+
+// completeHookNode completes the name of a hook, and then a node.
+func (o *options) completeHookNode(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return o.completeNode(cmd, args[1:], word)
+	}
+	return o.completeHook(cmd, args, word)
+}
+
 // completeKindName completes a kind, and then a name of that kind.
 func (o *options) completeKindName(one bool) func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 	return func(cmd *cobra.Command, args []string, word string) ([]string, cobra.ShellCompDirective) {

@@ -23,13 +23,13 @@ type getFlags struct {
 func getCommand(o *options) *cobra.Command {
 	f := &getFlags{}
 	c := &cobra.Command{
-		Use: "get nodes|tags|policies|repos|ramdisks|events [NAME]", Short: "list what the server knows",
+		Use: "get nodes|tags|policies|repos|ramdisks|hooks|handoffs|events [NAME]", Short: "list what the server knows",
 		Long: "get lists nodes in brief, objects, or the journal. NAME is one object, or for nodes and events a range.\n\n" + rangeHelp,
 		Example: "  muster get nodes --tag gpu --state hold\n  muster get nodes r12n[01-36],-r12n07 --sort -seen\n" +
 			"  muster get nodes --where 'facts.memory.total_bytes < 64 * GiB' -o name\n  muster get nodes --watch\n" +
 			"  muster get policies -o yaml\n  muster get policy ceph-osd -o yaml   # its rev: apply refuses when another changed it since\n" +
 			"  muster get events --who alice --since 24h",
-		Args: between(1, 2, "nodes|tags|policies|repos|ramdisks|events, and maybe NAME"), ValidArgsFunction: o.completeKindName(false),
+		Args: between(1, 2, "nodes|tags|policies|repos|ramdisks|hooks|handoffs|events, and maybe NAME"), ValidArgsFunction: o.completeKindName(false),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := o.connect()
 			if err != nil {
@@ -167,6 +167,9 @@ func getObjects(cmd *cobra.Command, o *options, c *api.Client, args []string) er
 	if len(args) == 2 {
 		return getObject(cmd, o, c, kind, args[1])
 	}
+	if kind == broker.KindHook {
+		return getHooks(cmd, o, c)
+	}
 	var docs []json.RawMessage
 	if err := c.Get(cmd.Context(), "/api/v1/objects/"+kind, &docs); err != nil {
 		return err
@@ -180,6 +183,7 @@ func objectTable(w io.Writer, kind string, docs []json.RawMessage) {
 		broker.KindTag:     {"TAG", "RULE"},
 		broker.KindPolicy:  {"POLICY", "ORDER", "TAGS", "TASK", "REPO", "MAX", "APPROVAL", "WIPE"},
 		broker.KindRepo:    {"REPO", "SIZE", "UNPACKED", "SHA256"},
+		broker.KindHandoff: {"HANDOFF", "TYPE", "CONFIG"},
 		broker.KindRamdisk: {"RAMDISK", "ARCH", "KERNEL", "ORDER", "TAGS", "SIZE", "SIGNED", "IMPORTED"},
 	}
 	row(w, heads[kind]...)
@@ -194,6 +198,7 @@ func objectTable(w io.Writer, kind string, docs []json.RawMessage) {
 			row(w, p.Name, p.Order, orDash(strings.Join(p.Tags, ",")+p.Match), p.Task, orDash(p.Repo), p.Max, orDash(p.Approval), p.Wipe)
 		case kind == broker.KindRepo && json.Unmarshal(d, &r) == nil:
 			row(w, r.Name, bytesText(r.SizeBytes), bytesText(r.RawBytes), r.SHA256)
+		case kind == broker.KindHandoff && handoffRow(w, d):
 		case kind == broker.KindRamdisk && ramdiskRow(w, d):
 		default:
 			row(w, string(d))

@@ -19,7 +19,7 @@ import (
 
 func describeCommand(o *options) *cobra.Command {
 	return &cobra.Command{
-		Use: "describe KIND NAME", Short: "all about nodes (hardware, errors of collectors, state), or one tag, policy, repo or ramdisk",
+		Use: "describe KIND NAME", Short: "all about nodes (hardware, errors of collectors, state), or one tag, policy, repo, ramdisk, hook or handoff",
 		Example: "  muster describe node node1\n  muster describe node 52:54:00:12:34:56 -o json\n  muster describe node r12n[01-04]\n  muster describe policy ceph-osd\n  muster describe ramdisk standard",
 		Args:    exactly(2, "KIND NAME"), ValidArgsFunction: o.completeKindName(true),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -30,8 +30,13 @@ func describeCommand(o *options) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if kind == broker.KindRamdisk {
+			switch kind {
+			case broker.KindRamdisk:
 				return describeRamdisk(cmd, o, args[1])
+			case broker.KindHook:
+				return describeHook(cmd, o, args[1])
+			case broker.KindHandoff:
+				return describeHandoff(cmd, o, args[1])
 			}
 			return describeObject(cmd, o, kind, args[1])
 		},
@@ -192,18 +197,24 @@ func explanationTable(w io.Writer, x *broker.Explanation) {
 
 func renderCommand(o *options) *cobra.Command {
 	var dialect string
+	var handoff bool
 	c := &cobra.Command{
-		Use: "render NODE", Short: "the boot script that a node would get, its token hidden",
-		Example: "  muster render node1\n  muster render node1 --dialect grub", Args: exactly(1, "NODE"), ValidArgsFunction: o.completeNode,
+		Use: "render NODE", Short: "the boot script that a node would get, its token hidden; or the script of its handoff",
+		Example: "  muster render node1\n  muster render node1 --dialect grub\n  muster render node1 --handoff", Args: exactly(1, "NODE"), ValidArgsFunction: o.completeNode,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return o.eachNode(cmd, args[0], func(c *api.Client, id string) (any, func(io.Writer), error) {
 				var s api.Script
-				err := c.Get(cmd.Context(), "/api/v1/nodes/"+url.PathEscape(id)+"/render?dialect="+url.QueryEscape(dialect), &s)
+				what := "/render?dialect=" + url.QueryEscape(dialect)
+				if handoff {
+					what = "/handoff"
+				}
+				err := c.Get(cmd.Context(), "/api/v1/nodes/"+url.PathEscape(id)+what, &s)
 				return s, func(w io.Writer) { verbatim(w, s.Text) }, err
 			})
 		},
 	}
 	c.Flags().StringVar(&dialect, "dialect", "ipxe", "ipxe, grub or pxelinux")
+	c.Flags().BoolVar(&handoff, "handoff", false, "the script that takes over after the install, its secrets hidden")
 	complete(c, "dialect", "ipxe", "grub", "pxelinux")
 	return c
 }

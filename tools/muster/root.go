@@ -38,7 +38,7 @@ func rootCommand() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(serveCommand(), applyCommand(o), planCommand(o), getCommand(o), describeCommand(o), explainCommand(o), timelineCommand(o),
 		renderCommand(o), nodeCommand(o), repoCommand(o), deleteCommand(o), ramdiskCommand(o), dhcpConfigCommand(""), labCommand(),
-		doctorCommand(o), eventsCommand(o), tokenCommand(o), backupCommand(), restoreCommand())
+		doctorCommand(o), eventsCommand(o), tokenCommand(o), hookCommand(o), backupCommand(), restoreCommand())
 	return root
 }
 

@@ -56,7 +56,7 @@ func TestLife(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"serve": serveCmd, "kill9": kill9Cmd, "boot": bootCmd, "checkin": checkinCmd, "post": postCmd,
-			"order": orderCmd, "report": reportCmd, "stage": stageCmd, "image": imageCmd, "load": loadCmd, "agent": agentCmd,
+			"order": orderCmd, "report": reportCmd, "stage": stageCmd, "handoff": handoffCmd, "image": imageCmd, "load": loadCmd, "agent": agentCmd,
 			"as": asCmd, "asroot": asrootCmd,
 		},
 	})
@@ -257,6 +257,16 @@ func stageCmd(ts *testscript.TestScript, neg bool, args []string) {
 		token = args[1]
 	}
 	code, body := call(ts, http.MethodPost, "/node/v1/stage/"+args[0], token, "application/x-www-form-urlencoded", []byte("hostname=osd001"))
+	answer(ts, neg, code, body)
+}
+
+// handoff fetches what takes over, or with a form tells how it ended: handoff [status=0 [log=TEXT]].
+func handoffCmd(ts *testscript.TestScript, neg bool, args []string) {
+	method := http.MethodGet
+	if len(args) > 0 {
+		method = http.MethodPost
+	}
+	code, body := call(ts, method, "/node/v1/handoff/first-boot", ts.Getenv("STAGETOKEN"), "application/x-www-form-urlencoded", []byte(strings.Join(args, "&")))
 	answer(ts, neg, code, body)
 }
 

@@ -58,6 +58,8 @@ type serveConfig struct {
 	UEFILoader   string `yaml:"uefi_loader"`
 	BIOSLoader   string `yaml:"bios_loader"`
 	KernelArgs   string `yaml:"kernel_args"`
+	Hooks        string `yaml:"hooks"`
+	HookAllow    string `yaml:"hook_allow"`
 	LogLevel     string `yaml:"log_level"`
 
 	// What no flag has.
@@ -118,6 +120,8 @@ func serveFlags(c *cobra.Command, cfg *serveConfig, file *string) {
 	f.StringVar(&cfg.UEFILoader, "uefi-loader", "snponly", "first loader of UEFI machines: snponly, ipxe, grub, or shim for Secure Boot")
 	f.StringVar(&cfg.BIOSLoader, "bios-loader", "undionly", "first loader of BIOS machines: undionly (iPXE), pxelinux, lpxelinux or grub")
 	f.StringVar(&cfg.KernelArgs, "kernel-args", "", "more kernel arguments for the ramdisk, e.g. console=ttyS0")
+	f.StringVar(&cfg.Hooks, "hooks", "", "directory of the commands that hooks may run, as the user that runs the server (default: hooks run none)")
+	f.StringVar(&cfg.HookAllow, "hook-allow", "", "networks by comma that hooks may call though they are loopback, link-local or a cloud's metadata service")
 	f.StringVar(&cfg.LogLevel, "log-level", "info", "debug, info, warn or error")
 }
 
@@ -270,8 +274,25 @@ func (s *server) openBroker(ctx context.Context) error {
 	if s.cert != nil {
 		cfg.CA = s.cert.CA
 	}
+	if err := s.hookConfig(&cfg); err != nil {
+		return err
+	}
 	s.broker, err = broker.New(ctx, cfg)
 	return err
+}
+
+// hookConfig says what hooks may run and call.
+func (s *server) hookConfig(cfg *broker.Config) (err error) {
+	if cfg.HookAllow, err = prefixes(s.cfg.HookAllow); err != nil {
+		return usageError{fmt.Errorf("--hook-allow: %w", err)}
+	}
+	if s.cfg.Hooks == "" {
+		return nil
+	}
+	if cfg.HookDir, err = filepath.Abs(s.cfg.Hooks); err != nil {
+		return fmt.Errorf("--hooks: %w", err)
+	}
+	return nil
 }
 
 func (s *server) openBoot(context.Context) (err error) {

@@ -432,6 +432,16 @@ func revisions(t *testing.T, s broker.Store) {
 	look("a deleted one")
 	update(t, s, func(tx broker.Tx) error {
 		before, err := tx.Revision()
+		err2 := tx.PutObject(broker.Object{Kind: "own", Name: "a", Doc: []byte("1")})
+		err3 := tx.DeleteObject("own", "a")
+		after, err4 := tx.Revision()
+		if before != after {
+			t.Errorf("revision %d, and %d after a change of what operators do not write", before, after)
+		}
+		return errors.Join(err, err2, err3, err4)
+	})
+	update(t, s, func(tx broker.Tx) error {
+		before, err := tx.Revision()
 		err2 := tx.PutObject(broker.Object{Kind: "Tag", Name: "a", Doc: []byte("3")})
 		after, err3 := tx.Revision()
 		if before == after {

@@ -5,6 +5,37 @@ token=/etc/muster/token
 {{- if .CA}}
 ca=/etc/muster/ca.pem
 {{- end}}
+{{- if .Handoff}}
+# What takes over is fetched for each try, and only as long as the broker waits for this stage. A try that fails is made
+# again, so it must bear that.
+ask() {
+	printf 'header = "Authorization: Bearer %s"\n' "$(cat $token)" | curl -K - -sS{{if .CA}} --cacert $ca --capath /dev/null{{end}} -w '%{http_code}' -m 20 "$@" \
+		'{{.Server}}/node/v1/handoff/{{.Stage}}'
+}
+umask 077
+run=/etc/muster/handoff
+trap 'rm -f $run $run.*' EXIT
+wait=1
+while :; do
+	rm -f $run
+	code=$(ask -o $run) || code=cut
+	case $code in
+	200)
+		chmod 700 $run
+		(cd / && HOME=/root exec $run) >$run.log 2>&1 </dev/null
+		status=$?
+		echo "muster: the handoff ended with status $status"
+		tail -c 4000 $run.log >$run.tail
+		ask -o /dev/null --data-urlencode "status=$status" --data-urlencode log@$run.tail >/dev/null
+		[ $status != 0 ] || break ;;
+	204 | 404) break ;;
+	*) echo "muster: {{.Server}} answered ${code:-nothing}" ;;
+	esac
+	echo "muster: trying the handoff again in $wait s"
+	sleep $wait
+	[ $wait -ge 60 ] || wait=$((wait * 2))
+done
+{{- end}}
 wait=1
 while :; do
 	code=$(printf 'header = "Authorization: Bearer %s"\n' "$(cat $token)" | curl -K - -sS{{if .CA}} --cacert $ca --capath /dev/null{{end}} -o /dev/null -w '%{http_code}' -m 20 \
