@@ -353,10 +353,14 @@ func TestWhereChoosesNodes(t *testing.T) {
 
 func TestOnlyTheLeaderCalls(t *testing.T) {
 	var leads atomic.Bool
-	r := newHookRig(t, broker.Config{Leader: leads.Load})
+	asked := make(chan struct{}, 1<<16)
+	r := newHookRig(t, broker.Config{Leader: func() bool { asked <- struct{}{}; return leads.Load() }})
 	x := newReceiver(t, nil)
 	mustApply(t, r.Broker, hookDoc("cmdb", x.url, ""))
 	n := r.machine(t, 1)
+	for range len(asked) + 2 { // the last ask is surely later than the event
+		<-asked
+	}
 	if len(x.told) != 0 {
 		t.Error("told without leading")
 	}
