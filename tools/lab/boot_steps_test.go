@@ -130,7 +130,7 @@ func TestLabBootSteps(t *testing.T) {
 	table := make([]string, len(stepRows))
 	t.Cleanup(func() { t.Logf("from power-on to what the screen must show:\n%s", strings.Join(rowsOf(table), "\n")) })
 	for i, row := range stepRows {
-		t.Run(strings.ReplaceAll(row.name, ", ", "-"), func(t *testing.T) {
+		t.Run(strings.NewReplacer(", ", "-", " ", "-").Replace(row.name), func(t *testing.T) {
 			t.Parallel()
 			took, err := row.run(t, r)
 			table[i] = fmt.Sprintf("%-32s %6.1f s", row.name, took.Seconds())
