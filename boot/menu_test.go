@@ -53,6 +53,16 @@ func TestAnIPXEROMIsLedOn(t *testing.T) {
 	}
 }
 
+// TestPrefix: only lpxelinux.0 is told of HTTP by option 210; pxelinux.0 would take the URL for a folder.
+func TestPrefix(t *testing.T) {
+	r := newRig(t, nil)
+	for loader, want := range map[string]string{"lpxelinux.0": testBase + "/boot/", "pxelinux.0": "", "undionly.kpxe": ""} {
+		if got := r.Prefix(loader); got != want {
+			t.Errorf("Prefix(%s) = %q; want %q", loader, got, want)
+		}
+	}
+}
+
 // TestCookiesOfLPXELINUX: what lpxelinux.0 sends over HTTP tells the machine where the name does not.
 func TestCookiesOfLPXELINUX(t *testing.T) {
 	r := newRig(t, nil)
