@@ -320,7 +320,7 @@ func makeGRUB(t *testing.T, format, path string, args ...string) {
 }
 
 // diskSays is what speakingDisk's system says.
-var diskSays = regexp.MustCompile(`The disk starts\.`)
+var diskSays = regexp.MustCompile(`The disk starts`)
 
 // speakingDisk makes a disk whose system says that it was started: a boot sector for BIOS, and a GRUB where UEFI looks
 // for a loader on a disk.
