@@ -161,15 +161,15 @@ func (b *cellBoot) args(t *testing.T, loaders string) []string {
 	if err := os.WriteFile(file, []byte(b.config+"loaders: "+loaders+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	console := "ttyS0"
+	kernel := kernelArgs
 	if b.firmware == ARM64 {
-		console = "ttyAMA0"
+		kernel = "console=ttyAMA0 quiet loglevel=4"
 	}
 	args := []string{"--dhcp", b.dhcp}
 	if b.dhcp == "server" {
 		args = b.rack.ServeArgs(BIOS)
 	}
-	return append(args, "--kernel-args", "console="+console+" quiet loglevel=4", "--config", file)
+	return append(args, "--kernel-args", kernel, "--config", file)
 }
 
 func (b *cellBoot) machineConfig(t *testing.T) MachineConfig {
