@@ -13,11 +13,14 @@ import (
 	"time"
 )
 
-// Retransmission. A packet is sent again after 1, 2, 4, 4 and 4 seconds; a silent reader is given up 4 s after that.
-// While nobody has answered from the reader's port, its address may be forged: it gets a packet at most three times.
+// Retransmission. A packet is sent again after 1, 2, and then every 4 seconds; a silent reader is given up after 59 s.
+// That long, because GRUB 2.12 opens the ramdisk and reads it only when the kernel's EFI stub asks for it (LoadFile2):
+// the kernel's signature is checked between. A reader that agreed on a time-out of its own has six tries. While nobody
+// has answered from the reader's port, its address may be forged: it gets a packet at most three times.
 const (
 	beat         = 1 * time.Second
-	tries        = 6
+	tries        = 16
+	triesAgreed  = 6
 	triesUnheard = 3
 	readAhead    = 64 << 10 // bytes of the file read at once
 )
@@ -171,10 +174,13 @@ func (s *sender) exchange(accept func(uint16) bool) error {
 func (s *sender) spare() uint64 { return s.acked + uint64(len(s.ring)) - s.filled }
 
 func (s *sender) tries() int {
-	if s.answered {
-		return tries
+	switch {
+	case !s.answered:
+		return triesUnheard
+	case s.wait > 0:
+		return triesAgreed
 	}
-	return triesUnheard
+	return tries
 }
 
 func (s *sender) patience(try int) time.Duration {

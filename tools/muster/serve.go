@@ -370,7 +370,7 @@ func prefixes(list string) (nets []netip.Prefix, err error) {
 
 func (s *server) dhcpConfig() (dhcp.Config, error) {
 	d := dhcp.Config{Interface: s.cfg.Interface, Mode: dhcp.Mode(s.cfg.DHCP), Addr: s.addr, Source: s.boot,
-		Loader: s.boot.Loader, Script: s.boot.ScriptURL, Known: s.broker.Known, Observe: s.broker.Observe, Log: s.log,
+		Loader: s.boot.Loader, Script: s.boot.ScriptURL, Prefix: s.boot.Prefix, Known: s.broker.Known, Observe: s.broker.Observe, Log: s.log,
 		LeaseFile: filepath.Join(s.cfg.Data, "leases")}
 	var err error
 	switch {
