@@ -46,6 +46,7 @@ github.com/u-root/gobusybox      initramfs
 modernc.org/sqlite               broker/store
 github.com/expr-lang/expr        broker/rule
 github.com/spf13/cobra           tools/muster
+github.com/prometheus            tools/muster
 `
 
 type pkg struct {
