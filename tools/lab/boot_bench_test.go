@@ -288,6 +288,9 @@ func (c tftpCell) read(addr string, number int, into []byte) ([]byte, error) {
 func (c tftpCell) agreed(fd int) error {
 	buf := make([]byte, 1500)
 	n, from, err := unix.Recvfrom(fd, buf, 0)
+	for err == unix.EINTR { // Go's own signals
+		n, from, err = unix.Recvfrom(fd, buf, 0)
+	}
 	if err != nil {
 		return fmt.Errorf("no answer: %w", err)
 	}
