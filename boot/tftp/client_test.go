@@ -1,6 +1,7 @@
 package tftp
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -11,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // A probe is a TFTP client of a few lines that shares no code with the server.
@@ -83,14 +86,33 @@ func (p *probe) want(block uint16) []byte {
 	return rest[2:]
 }
 
-// waiting gives what has arrived and was not read: on the loopback a packet is there once it was sent.
+// waiting gives what has arrived and was not read: on the loopback a packet is there once it was sent. It waits for none,
+// so that no clock decides.
 func (p *probe) waiting() (packets [][]byte) {
+	p.t.Helper()
+	raw, err := p.conn.SyscallConn()
+	if err == nil {
+		err = p.conn.SetReadDeadline(time.Time{})
+	}
+	if err != nil {
+		p.t.Fatal(err)
+	}
 	for {
-		op, rest, err := p.next(time.Millisecond)
-		if err != nil {
-			return packets
+		var n int
+		var failed error
+		if err := raw.Read(func(fd uintptr) bool {
+			n, _, failed = unix.Recvfrom(int(fd), p.buf[:], unix.MSG_DONTWAIT)
+			return true
+		}); err != nil {
+			p.t.Fatal(err)
 		}
-		packets = append(packets, append(binary.BigEndian.AppendUint16(nil, op), rest...))
+		switch {
+		case errors.Is(failed, unix.EINTR):
+		case failed != nil:
+			return packets
+		default:
+			packets = append(packets, bytes.Clone(p.buf[:n]))
+		}
 	}
 }
 
