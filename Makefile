@@ -81,7 +81,7 @@ bench-ramdisk: deps build
 
 # DHCP, TFTP and HTTP beside the servers of the field, interleaved (as root).
 bench-boot: deps build
-	MUSTER_BENCH=1 MUSTER_CACHE=$(abspath $(CACHE)) $(GO) test -count=1 -timeout 120m -run 'BenchTFTP|BenchDHCP|BenchHTTP' -v ./tools/lab
+	MUSTER_BENCH=1 MUSTER_CACHE=$(abspath $(CACHE)) $(GO) test -count=1 -timeout 120m -run 'BenchTFTP|BenchDHCP|BenchPerfdhcp|BenchHTTP' -v ./tools/lab
 
 race:
 	CGO_ENABLED=1 $(GO) test -race -short ./...

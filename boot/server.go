@@ -26,7 +26,10 @@ type File struct {
 	Size    int64
 	ModTime time.Time // zero for a rendered file
 	Tag     string    // not empty: the name stands for these bytes for ever (HTTP's strong entity tag, RFC 9110 section 8.8.3)
-	Content io.ReadSeekCloser
+	Content interface {
+		io.ReadSeekCloser
+		io.ReaderAt // TFTP reads again what got lost
+	}
 }
 
 // A FileStore has kernels and ramdisks, each under a name that stands for its bytes for ever: what is replaced gets

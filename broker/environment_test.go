@@ -49,7 +49,7 @@ func judged(t *testing.T, c *catalog, n *Node, tag string) string {
 
 func nodeWith(t *testing.T, doc string) *Node {
 	t.Helper()
-	n := &Node{ID: "node1", State: Manageable, Protected: true, Meta: map[string]string{"rack": "r12", "u": "17"}}
+	n := &Node{ID: "node1", State: Manageable, Protected: true, Meta: map[string]any{"rack": "r12", "u": "17"}}
 	if doc == "" {
 		return n
 	}

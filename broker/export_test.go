@@ -32,6 +32,7 @@ func (b *Broker) Walk(ctx context.Context, id string, verbs ...Verb) error {
 		return nil, b.change(tx, n, events...)
 	})
 }
+
 // Forget goes through the journal as keepJournal does.
 func (b *Broker) Forget(ctx context.Context) (int, error) { return b.forget(ctx) }
 

@@ -432,7 +432,7 @@ func (s *server) openAPI(context.Context) error {
 	}
 	s.newToken = token
 	s.handler, err = api.New(api.Config{Broker: s.broker, Images: s.images, Files: s.ramdisks, Boot: s.boot, TokenHash: hash, BaseURL: s.url,
-		PlainSecrets: s.cfg.PlainSecrets, Log: s.log})
+		Metrics: metrics(s.dhcp, s.tftp, s.log), PlainSecrets: s.cfg.PlainSecrets, Log: s.log})
 	if err != nil {
 		return err
 	}
