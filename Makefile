@@ -69,7 +69,7 @@ test-lab: deps build
 test-boot: PACKAGES += isc-dhcp-server kea-dhcp4-server qemu-system-arm qemu-efi-aarch64 grub-efi-amd64-bin
 test-boot: deps build
 	bin/muster lab build --cache $(CACHE)
-	MUSTER_LAB=1 MUSTER_BOOT=1 MUSTER_CACHE=$(abspath $(CACHE)) $(GO) test -count=1 -timeout 60m -parallel 2 -run 'LabBoot(Matrix|Steps)/$(RUN)' -v ./tools/lab
+	MUSTER_LAB=1 MUSTER_BOOT=1 MUSTER_CACHE=$(abspath $(CACHE)) $(GO) test -count=1 -timeout 60m -parallel 2 -run 'LabBoot(Matrix|Steps)/($(RUN))' -v ./tools/lab
 
 # What each inventory tool of the field finds of a planted machine, and how long it takes, beside muster-agent facts.
 bench-facts: deps build
@@ -81,7 +81,7 @@ bench-ramdisk: deps build
 
 # DHCP, TFTP and HTTP beside the servers of the field, interleaved (as root).
 bench-boot: deps build
-	MUSTER_BENCH=1 MUSTER_CACHE=$(abspath $(CACHE)) $(GO) test -count=1 -timeout 120m -run 'BenchTFTP|BenchDHCP|BenchHTTP' -v ./tools/lab
+	MUSTER_BENCH=1 MUSTER_CACHE=$(abspath $(CACHE)) $(GO) test -count=1 -timeout 120m -run 'BenchTFTP|BenchDHCP|BenchPerfdhcp|BenchHTTP' -v ./tools/lab
 
 race:
 	CGO_ENABLED=1 $(GO) test -race -short ./...

@@ -30,17 +30,17 @@ var buses = []string{"pci", "usb", "virtio", "scsi", "acpi", "vmbus", "xen", "of
 // Modules are the kernel modules of the ramdisk and which of them are loaded. depmod's tables say what depends on
 // what and which device wants which module; nothing else of modprobe is needed.
 type Modules struct {
-	dir     string                  // lib/modules/RELEASE
-	files   map[string]moduleFile   // by canonical name
-	aliases map[string][]alias      // by the letters that the pattern starts with
-	pre     map[string][]string     // softdep pre: names or aliases, by canonical name
-	always  []string                // modules.load
-	blocked map[string]bool         // canonical names
-	insert  func(path string) error // load one file whose dependencies are there
+	dir     string                // lib/modules/RELEASE
+	files   map[string]moduleFile // by canonical name
+	aliases map[string][]alias    // by the letters that the pattern starts with
+	pre     map[string][]string   // softdep pre: names or aliases, by canonical name
+	always  []string              // modules.load
+	blocked map[string]bool       // canonical names
+	insert  inserter
 
 	mu    sync.Mutex
 	begun map[string]*loading // by canonical name
-	slots chan struct{}
+	slots chan struct{}       // for insertions that are work
 }
 
 // moduleFile is one line of modules.dep.
@@ -62,8 +62,11 @@ type loading struct {
 	fresh bool // this agent loaded it
 }
 
+// An inserter loads one file, whose dependencies are there, with parameters.
+type inserter func(path, params string) error
+
 // OpenModules reads the tables of root/lib/modules/release. A ramdisk without modules is an empty set, no error.
-func OpenModules(root, release string, blacklist []string, insert func(path string) error) (*Modules, error) {
+func OpenModules(root, release string, blacklist []string, insert inserter) (*Modules, error) {
 	m := &Modules{
 		dir:     filepath.Join(root, "lib/modules", release),
 		aliases: map[string][]alias{},
@@ -72,7 +75,7 @@ func OpenModules(root, release string, blacklist []string, insert func(path stri
 		blocked: map[string]bool{},
 		insert:  insert,
 		begun:   map[string]*loading{},
-		slots:   make(chan struct{}, 2*runtime.NumCPU()),
+		slots:   make(chan struct{}, runtime.NumCPU()),
 	}
 	for _, name := range blacklist {
 		m.blocked[moduleName(name)] = true
@@ -239,15 +242,36 @@ func (m *Modules) Load(ctx context.Context, name string) error {
 	return errors.Join(errs...)
 }
 
+// asyncProbe is the parameter of modules whose insertion is to end without waiting for devices. The kernel ends no other
+// before all devices are looked at for which that was begun anywhere (do_init_module calls async_synchronize_full): half a
+// second for the ports of a disk controller, many for those of some HBAs. What is only needed by another module must not
+// hold it up; that other one's insertion waits for the devices of both.
+const asyncProbe = "async_probe"
+
 // load loads one module after those that it needs.
 func (m *Modules) load(ctx context.Context, name string) error {
-	if m.blocked[name] {
+	if m.blocked[name] || m.files[name].path == "" { // or a part of the kernel
+		return nil
+	}
+	err := m.loadNeeds(ctx, name)
+	if err == nil {
+		err = m.loadFile(ctx, name, "")
+	}
+	if err != nil {
+		return fmt.Errorf("load %s: %w", name, err)
+	}
+	return nil
+}
+
+// loadNeeds loads what a module needs.
+func (m *Modules) loadNeeds(ctx context.Context, name string) error {
+	if m.blocked[name] || m.files[name].path == "" {
 		return nil
 	}
 	order := m.order(name)
-	for _, n := range order {
-		if err := m.loadFile(ctx, n); err != nil {
-			return fmt.Errorf("load %s: %w", name, err)
+	for _, need := range order[:len(order)-1] { // it ends with name
+		if err := m.loadFile(ctx, need, asyncProbe); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -286,7 +310,7 @@ func (m *Modules) order(name string) []string {
 }
 
 // loadFile inserts one file once, however many ask for it at a time.
-func (m *Modules) loadFile(ctx context.Context, name string) error {
+func (m *Modules) loadFile(ctx context.Context, name, params string) error {
 	m.mu.Lock()
 	l, ok := m.begun[name]
 	if !ok {
@@ -295,9 +319,7 @@ func (m *Modules) loadFile(ctx context.Context, name string) error {
 	}
 	m.mu.Unlock()
 	if !ok {
-		m.slots <- struct{}{}
-		l.err = m.insert(filepath.Join(m.dir, m.files[name].path))
-		<-m.slots
+		l.err = m.insertFile(filepath.Join(m.dir, m.files[name].path), params)
 		l.fresh = l.err == nil
 		if errors.Is(l.err, syscall.EEXIST) {
 			l.err = nil
@@ -310,6 +332,15 @@ func (m *Modules) loadFile(ctx context.Context, name string) error {
 	case <-l.done:
 		return l.err
 	}
+}
+
+// insertFile inserts a file; as many at a time as there are processors, of those that do not wait for devices.
+func (m *Modules) insertFile(path, params string) error {
+	if params == asyncProbe {
+		m.slots <- struct{}{}
+		defer func() { <-m.slots }()
+	}
+	return m.insert(path, params)
 }
 
 // Loaded lists the modules that were loaded here.

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -75,16 +76,18 @@ softdep ext4 pre: crc32c
 
 // insertions records what is loaded, in order.
 type insertions struct {
-	mu    sync.Mutex
-	names []string
-	fail  map[string]error
+	mu     sync.Mutex
+	names  []string
+	params map[string]string
+	fail   map[string]error
 }
 
-func (i *insertions) insert(path string) error {
+func (i *insertions) insert(path, params string) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	name := moduleName(path)
 	i.names = append(i.names, name)
+	i.params[name] = params
 	return i.fail[name]
 }
 
@@ -97,7 +100,7 @@ func fixtureModules(t *testing.T, blacklist ...string) (*Modules, *insertions, s
 	put(t, filepath.Join(dir, "modules.alias"), aliasTable)
 	put(t, filepath.Join(dir, "modules.softdep"), softdepTable)
 	put(t, filepath.Join(dir, "modules.load"), "efivarfs\n")
-	i := &insertions{fail: map[string]error{}}
+	i := &insertions{params: map[string]string{}, fail: map[string]error{}}
 	m, err := OpenModules(root, "6.1.0", blacklist, i.insert)
 	if err != nil {
 		t.Fatal(err)
@@ -182,17 +185,31 @@ func TestLoadErrors(t *testing.T) {
 	}
 }
 
+// What is needed by others is inserted without waiting for devices; what was asked for, last, waits for all of them.
+func TestNeedsDoNotWaitForDevices(t *testing.T) {
+	m, i, _ := fixtureModules(t)
+	for _, name := range []string{"virtio_blk", "virtio_net", "ahci"} {
+		if err := m.Load(t.Context(), name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := map[string]string{"virtio": "async_probe", "virtio_ring": "async_probe", "virtio_blk": "", "virtio_net": "", "ahci": ""}
+	if diff := cmp.Diff(want, i.params); diff != "" {
+		t.Errorf("parameters (-want +got):\n%s", diff)
+	}
+}
+
 // Virtio disks appear behind their PCI device only once its driver is there.
 func TestColdplugFollowsNewBuses(t *testing.T) {
 	m, i, root := fixtureModules(t)
 	bus := filepath.Join(root, "sys/bus")
 	put(t, filepath.Join(bus, "pci/devices/0000:00:03.0/modalias"), "pci:v00001AF4d00001041sv00001AF4sd00001100bc02sc00i00\n")
 	put(t, filepath.Join(bus, "pci/devices/0000:00:04.0/modalias"), "pci:v00008086d00002922sv00001AF4sd00001100bc01sc06i01\n")
-	m.insert = func(path string) error {
+	m.insert = func(path, params string) error {
 		if moduleName(path) == "virtio_pci" {
 			put(t, filepath.Join(bus, "virtio/devices/virtio0/modalias"), "virtio:d00000001v00001AF4\n")
 		}
-		return i.insert(path)
+		return i.insert(path, params)
 	}
 	s := &screen{}
 	p := &Plug{Root: root, Modules: m, Now: func() time.Time { return time.Time{} }, Console: &Console{W: s, Uptime: func() time.Duration { return 0 }}}
@@ -243,25 +260,38 @@ func TestEventsComeAtAnyTime(t *testing.T) {
 	}
 }
 
-// A NIC's driver is begun before others, whatever the buses and devices are called, and a disk controller's last.
-func TestColdplugBeginsWithTheNIC(t *testing.T) {
-	m, i, root := fixtureModules(t)
-	m.slots = make(chan struct{}, 1)
-	m.always = nil
-	bus := filepath.Join(root, "sys/bus/pci/devices")
-	put(t, filepath.Join(bus, "0000:00:01.0/modalias"), "pci:v00008086d00002922sv00001AF4sd00001100bc01sc06i01\n")
-	put(t, filepath.Join(bus, "0000:00:04.0/modalias"), "pci:v00001AF4d00001041sv00001AF4sd00001100bc02sc00i00\n")
-	p := &Plug{Root: root, Modules: m, Now: time.Now}
-	if err := p.Coldplug(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if got := strings.Join(i.names, " "); !strings.HasSuffix(got, "virtio_pci ahci") {
-		t.Errorf("inserted %q; want virtio_pci, which the NIC needs, before ahci", got)
-	}
+// Work for a disk controller comes first, whatever the buses and devices are called, and while its ports are looked at the
+// others are loaded: its insertion ends here only after that of the NIC's bus, on a machine with one processor.
+func TestColdplugBeginsWithTheDisks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, i, root := fixtureModules(t)
+		m.slots = make(chan struct{}, 1)
+		m.always = nil
+		bus := filepath.Join(root, "sys/bus/pci/devices")
+		put(t, filepath.Join(bus, "0000:00:01.0/modalias"), "pci:v00008086d000010D3sv00008086sd00000000bc02sc00i00\n")
+		put(t, filepath.Join(bus, "0000:00:04.0/modalias"), "pci:v00001B36d00000010sv00001AF4sd00001100bc01sc08i02\n")
+		link := make(chan struct{})
+		m.insert = func(path, params string) error {
+			switch moduleName(path) {
+			case "nvme":
+				<-link
+			case "e1000e":
+				defer close(link)
+			}
+			return i.insert(path, params)
+		}
+		p := &Plug{Root: root, Modules: m, Now: time.Now}
+		if err := p.Coldplug(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(i.names, " "); got != "nvme_core pps_core ptp e1000e nvme" {
+			t.Errorf("inserted %q; want what the disks need, then the NIC, then the disks", got)
+		}
+	})
 }
 
 func TestColdplugWithoutModules(t *testing.T) {
-	m, err := OpenModules(t.TempDir(), "6.1.0", nil, func(string) error { return nil })
+	m, err := OpenModules(t.TempDir(), "6.1.0", nil, func(string, string) error { return nil })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -297,7 +327,7 @@ func FuzzModuleTables(f *testing.F) {
 		var bad error
 		m := &Modules{dir: "/lib/modules/x", aliases: map[string][]alias{}, files: map[string]moduleFile{},
 			pre: map[string][]string{}, begun: map[string]*loading{}, slots: make(chan struct{}, 1)}
-		m.insert = func(path string) error {
+		m.insert = func(path, params string) error {
 			if !strings.HasPrefix(path, "/lib/modules/x/") {
 				bad = errors.New(path)
 			}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"sync/atomic"
 	"time"
 
@@ -94,17 +93,3 @@ func (u *Uevents) Run(ctx context.Context, f func(Uevent)) {
 
 // Quiet is how long no device came or went.
 func (u *Uevents) Quiet() time.Duration { return u.now().Sub(time.Unix(0, u.last.Load())) }
-
-// insertModule loads one module file into the running kernel. A compressed one is left to the kernel to unpack.
-func insertModule(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	flags := 0
-	if !bytes.HasSuffix([]byte(path), []byte(".ko")) {
-		flags = unix.MODULE_INIT_COMPRESSED_FILE
-	}
-	return unix.FinitModule(int(f.Fd()), "", flags)
-}

@@ -35,6 +35,7 @@ type Client struct {
 	NIC      string     // of the same: vvvv:dddd of the PCI card it boots by
 	Version  string     // of the same: what iPXE calls itself; distributions' builds do not say much
 	Try      int        // how often the machine has waited and asked again, in this boot
+	HTTP     bool       // it asks by HTTP; what it is led to can be had so, too
 }
 
 // Kind is what program of the machine speaks.

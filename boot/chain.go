@@ -31,7 +31,11 @@ func ipxeChain(b *strings.Builder, base string, c Client, chain string) {
 		u = base + "/boot/" + chain
 		if host := hostOf(base); path.Ext(chain) == ".0" {
 			u = "tftp://" + host + "/" + chain
-			fmt.Fprintf(b, "set 210:string tftp://%s/\n", host)
+			prefix := "tftp://" + host + "/"
+			if chain == lpxelinux {
+				prefix = base + "/boot/"
+			}
+			fmt.Fprintf(b, "set 210:string %s\n", prefix)
 		}
 	}
 	fmt.Fprintf(b, "chain --autofree %s && goto left ||\necho muster: %s could not be started\nsleep 30\n:left\n%s\n", u, screen(chain), ipxeExit(c))
@@ -63,8 +67,11 @@ func grubChain(b *strings.Builder, c Client, chain string) error {
 }
 
 // pxelinuxChain says PXE, so that the file's name does not tell what it is; a Linux-like image (ipxe.lkrn) is none.
-func pxelinuxChain(b *strings.Builder, chain string) error {
+func pxelinuxChain(b *strings.Builder, base string, c Client, chain string) error {
 	word, file := "PXE", "::"+chain
+	if c.HTTP {
+		file = base + "/boot/" + chain
+	}
 	switch ext := path.Ext(chain); {
 	case ext == ".efi":
 		return fmt.Errorf("chain to %s: pxelinux runs on BIOS", chain)

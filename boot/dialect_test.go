@@ -95,6 +95,15 @@ func TestRenderGoldens(t *testing.T) {
 			})
 		}
 	}
+	byHTTP := onBIOS
+	byHTTP.HTTP = true
+	for name, step := range map[string]Step{"http-kernel": installer(), "http-wait": {Kind: StepWait, Text: "waiting"}, "http-menu": choices(true), "http-chain": {Kind: StepChain, Chain: "memtest.0"}} {
+		got, err := Render(PXELINUX, testBase, byHTTP, step)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		golden(t, filepath.Join("testdata", name+".pxe"), got)
+	}
 	golden(t, "testdata/autoexec.ipxe", autoexec(testBase))
 	golden(t, "testdata/stub.cfg", grubStub("${net_default_mac}"))
 }

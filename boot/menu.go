@@ -104,7 +104,7 @@ func grubMenu(b *strings.Builder, c Client, m *Menu) {
 	}
 }
 
-func pxelinuxMenu(b *strings.Builder, c Client, m *Menu) {
+func pxelinuxMenu(b *strings.Builder, base string, c Client, m *Menu) {
 	fmt.Fprintf(b, "UI menu.c32\nPROMPT 0\nMENU IMMEDIATE\nONTIMEOUT %s\nMENU TITLE muster: %s\n", m.Entries[0].Label, screen(m.Title))
 	if m.Hidden {
 		fmt.Fprint(b, "MENU HIDDEN\nMENU AUTOBOOT muster: press a key for the menu, # s\n")
@@ -120,7 +120,7 @@ func pxelinuxMenu(b *strings.Builder, c Client, m *Menu) {
 		if i == 0 {
 			standard = "  MENU DEFAULT\n"
 		}
-		fmt.Fprintf(b, "LABEL %s\n  MENU LABEL %s%s\n%s  CONFIG ::%s\n", e.Label, key, e.Text, standard, c.scriptName(PXELINUX, e.Label))
+		fmt.Fprintf(b, "LABEL %s\n  MENU LABEL %s%s\n%s  CONFIG %s\n", e.Label, key, e.Text, standard, pxelinuxFile(base, c, c.scriptName(PXELINUX, e.Label)))
 	}
 }
 

@@ -14,7 +14,7 @@ func TestChoicesLeadToTheirSteps(t *testing.T) {
 	}{
 		{"iPXE", "/boot/ipxe?mac=52:54:00:12:34:56&choice=ramdisk", "initrd --name initrd0 "},
 		{"GRUB", "/muster/grub/01-52-54-00-12-34-56/x86_64-efi/ramdisk.cfg", "initrd /boot/f/ramdisk.cpio.gz"},
-		{"pxelinux", "/pxelinux.cfg/01-52-54-00-12-34-56/ramdisk", "INITRD ::boot/f/ramdisk.cpio.gz"},
+		{"pxelinux", "/pxelinux.cfg/01-52-54-00-12-34-56/ramdisk", "INITRD http://192.0.2.10:8080/boot/f/ramdisk.cpio.gz"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := newRig(t, nil)
@@ -41,13 +41,24 @@ func TestChoicesLeadToTheirSteps(t *testing.T) {
 // TestAnIPXEROMIsLedOn: a ROM that is an iPXE runs scripts; where the operator's row names pxelinux, its script starts
 // that, and where it names an iPXE, there is no circle (D10).
 func TestAnIPXEROMIsLedOn(t *testing.T) {
-	for loader, want := range map[string]string{"pxelinux": "chain --autofree tftp://192.0.2.10/pxelinux.0 ", "undionly": "kernel --name kernel "} {
+	for loader, want := range map[string]string{"pxelinux": "set 210:string tftp://192.0.2.10/\nchain --autofree tftp://192.0.2.10/pxelinux.0 ", "undionly": "kernel --name kernel ",
+		"lpxelinux": "set 210:string http://192.0.2.10:8080/boot/\nchain --autofree tftp://192.0.2.10/lpxelinux.0 "} {
 		r := newRig(t, func(c *Config) {
-			c.Loaders.Root = packages(t, "PXELINUX/pxelinux.0", "syslinux/modules/bios/ldlinux.c32", "ipxe/undionly.kpxe")
+			c.Loaders.Root = packages(t, "PXELINUX/pxelinux.0", "PXELINUX/lpxelinux.0", "syslinux/modules/bios/ldlinux.c32", "ipxe/undionly.kpxe")
 			c.Loaders.For = []LoaderFor{{MAC: "52:54:00", Loader: loader}}
 		})
 		if _, script := r.ask(t, "GET", "/boot/ipxe?mac=52:54:00:12:34:56"); !strings.Contains(script, want) {
 			t.Errorf("loader %s:\n%s", loader, script)
+		}
+	}
+}
+
+// TestPrefix: only lpxelinux.0 is told of HTTP by option 210; pxelinux.0 would take the URL for a folder.
+func TestPrefix(t *testing.T) {
+	r := newRig(t, nil)
+	for loader, want := range map[string]string{"lpxelinux.0": testBase + "/boot/", "pxelinux.0": "", "undionly.kpxe": ""} {
+		if got := r.Prefix(loader); got != want {
+			t.Errorf("Prefix(%s) = %q; want %q", loader, got, want)
 		}
 	}
 }

@@ -26,7 +26,10 @@ type File struct {
 	Size    int64
 	ModTime time.Time // zero for a rendered file
 	Tag     string    // not empty: the name stands for these bytes for ever (HTTP's strong entity tag, RFC 9110 section 8.8.3)
-	Content io.ReadSeekCloser
+	Content interface {
+		io.ReadSeekCloser
+		io.ReaderAt // TFTP reads again what got lost
+	}
 }
 
 // A FileStore has kernels and ramdisks, each under a name that stands for its bytes for ever: what is replaced gets
@@ -124,6 +127,18 @@ func (s *Server) Loader(c Client) (string, bool) {
 	return name, ok
 }
 
+// Prefix is what a first loader puts before every name that it asks for, empty when that is the folder it came from:
+// lpxelinux.0 comes by TFTP and can load the rest by HTTP.
+func (s *Server) Prefix(loader string) string {
+	if loader == lpxelinux {
+		return s.cfg.BaseURL + "/boot/"
+	}
+	return ""
+}
+
+// lpxelinux is the PXELINUX that knows HTTP (SYSLINUX doc/pxelinux.txt).
+const lpxelinux = "lpxelinux.0"
+
 // Resolve gives the file a name stands for: a script (see scriptNames), a file below boot/f/, or a loader.
 func (s *Server) Resolve(ctx context.Context, name string, c Client) (File, error) {
 	q := parseName(name)
@@ -142,8 +157,9 @@ func (s *Server) Resolve(ctx context.Context, name string, c Client) (File, erro
 
 // named is the script that a name stands for: of the first client that it may mean and the Source knows.
 func (s *Server) named(ctx context.Context, q request, c Client) (File, error) {
+	byHTTP := c.HTTP
 	for _, c := range s.candidates(q, c) {
-		if c.Kind, c.Try = kinds[q.dialect], q.try; q.dialect != PXELINUX {
+		if c.Kind, c.Try, c.HTTP = kinds[q.dialect], q.try, byHTTP; q.dialect != PXELINUX {
 			c.Arch = q.arch
 		}
 		f, err := s.script(ctx, c, q.dialect, q.choice)
@@ -240,6 +256,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		file, err = s.script(r.Context(), c, IPXE, r.URL.Query().Get("choice"))
 	} else {
+		c.HTTP = true
 		file, err = s.Resolve(r.Context(), name, c)
 	}
 	if err != nil {

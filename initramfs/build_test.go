@@ -209,7 +209,7 @@ func testReproducibleHeaders(t *testing.T, m *Manifest) {
 func testLinks(t *testing.T, m *Manifest) {
 	want := map[string]string{"init": "bbin/init", "bin/uinit": "../bbin/muster-agent", "bin/sh": "../bbin/gosh",
 		"bbin/init": "bb", "bbin/muster-agent": "bb", "etc/greeting": "", "dev/console": "",
-		"lib/modules/6.1.0-1-test/virtio_net.ko": "", "lib/modules/6.1.0-1-test/modules.dep": ""}
+		"lib/modules/6.1.0-1-test/virtio_net.ko.zst": "", "lib/modules/6.1.0-1-test/modules.dep": ""}
 	for name, target := range want {
 		if e, ok := m.Lookup(name); !ok || e.Target != target {
 			t.Errorf("%s leads to %q, %v; want %q", name, e.Target, ok, target)

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"io"
 	"maps"
 	"path"
 	"slices"
@@ -37,8 +36,14 @@ func addModules(ctx context.Context, c Config, s *spool, t tree) (*moduleSet, er
 	c.Progress(fmt.Sprintf("pack %d of the %d modules of %s", len(set.needs), len(k.modules), k.release))
 	dir := path.Join("lib/modules", k.release)
 	for _, name := range set.names() {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
 		m := k.modules[name]
-		file := member{mode: typeRegular | 0o644, size: m.size, content: io.NewSectionReader(s, m.offset, m.size)}
+		file, err := s.compress(m.offset, m.size)
+		if err != nil {
+			return nil, fmt.Errorf("compress %s: %w", m.file, err)
+		}
 		if err := t.add(path.Join(dir, m.file), file); err != nil {
 			return nil, err
 		}

@@ -86,9 +86,8 @@ func walkOrigins(ctx context.Context, words []string, bare string, visit func(fo
 	return nil
 }
 
-// readKernel reads every module of a kernel into the spool. Modules that are compressed are unpacked, for finit_module(2)
-// unpacks only what CONFIG_MODULE_COMPRESS_* names and the ramdisk is compressed as a whole; the signature at the end of
-// a module is part of it either way.
+// readKernel reads every module of a kernel into the spool, unpacked, to read what it needs; the signature at the end of a
+// module is part of it either way.
 func readKernel(ctx context.Context, words []string, s *spool) (*kernel, error) {
 	k := &kernel{modules: make(map[string]*module), builtin: make(map[string]bool), named: make(map[string][]string),
 		inside: make(map[string]bool)}
@@ -143,7 +142,7 @@ func (k *kernel) read(ctx context.Context, f found, s *spool) error {
 	if err != nil {
 		return err
 	}
-	m.name, m.file = moduleName(base), base+".ko"
+	m.name, m.file = moduleName(base), base+packedSuffix
 	k.modules[m.name] = m
 	return k.isOf(release, m)
 }

@@ -185,7 +185,7 @@ func TestCompressedModulesAreUnpacked(t *testing.T) {
 		"usr/lib/modules/6.12.0/kernel/three.ko":   module,
 	}, packGzip))
 	for _, name := range []string{"one", "two", "three"} {
-		if m := k.modules[name]; m == nil || m.file != name+".ko" || m.size != int64(len(module)) {
+		if m := k.modules[name]; m == nil || m.file != name+".ko.zst" || m.size != int64(len(module)) {
 			t.Errorf("module %q is %+v", name, m)
 		}
 	}
@@ -198,18 +198,18 @@ func TestModuleTables(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := map[string]string{
-		"modules.dep": `crc32c_generic.ko:
-ext4.ko: crc32c_generic.ko jbd2.ko
-failover.ko:
-ipmi_devintf.ko: ipmi_msghandler.ko
-ipmi_msghandler.ko:
-ipmi_si.ko: ipmi_msghandler.ko
-jbd2.ko:
-net_failover.ko: failover.ko
-tg3.ko:
-virtio.ko: virtio-ring.ko
-virtio_net.ko: net_failover.ko failover.ko virtio.ko virtio-ring.ko
-virtio-ring.ko:
+		"modules.dep": `crc32c_generic.ko.zst:
+ext4.ko.zst: crc32c_generic.ko.zst jbd2.ko.zst
+failover.ko.zst:
+ipmi_devintf.ko.zst: ipmi_msghandler.ko.zst
+ipmi_msghandler.ko.zst:
+ipmi_si.ko.zst: ipmi_msghandler.ko.zst
+jbd2.ko.zst:
+net_failover.ko.zst: failover.ko.zst
+tg3.ko.zst:
+virtio.ko.zst: virtio-ring.ko.zst
+virtio_net.ko.zst: net_failover.ko.zst failover.ko.zst virtio.ko.zst virtio-ring.ko.zst
+virtio-ring.ko.zst:
 `,
 		"modules.alias": `alias acpi*:IPI0001:* ipmi_si
 alias pci:v000014E4d* tg3

@@ -310,7 +310,7 @@ func (s *Server) see(q request, what, name, text string) {
 
 // siteOf is what the configuration and the interface say of the network.
 func siteOf(cfg Config, l *link) site {
-	st := site{mode: cfg.Mode, addr: cfg.Addr, own: []netip.Addr{cfg.Addr}, prefix: cfg.Network.Prefix.Masked(), relays: cfg.Relays, prefixPath: cfg.PathPrefix}
+	st := site{mode: cfg.Mode, addr: cfg.Addr, own: []netip.Addr{cfg.Addr}, prefix: cfg.Network.Prefix.Masked(), relays: cfg.Relays, prefixOf: cfg.Prefix}
 	if l == nil {
 		return st
 	}

@@ -50,13 +50,13 @@ type Config struct {
 	NoProbe      bool          // server: offer addresses without asking the link whether somebody has them
 
 	Relays []netip.Prefix // where relays (RFC 1542) may be, besides the networks; packets of others are dropped
-	// PathPrefix is what pxelinux puts before every name (option 210), with its slash; "": the loader's directory.
-	PathPrefix string
-	HotKey     *Prompt // firmware shows this before it goes on, and a menu when F8 is pressed; nil: it goes on at once
+
+	HotKey *Prompt // firmware shows this before it goes on, and a menu when F8 is pressed; nil: it goes on at once
 
 	Source  boot.Source                                // asked for firmware clients: StepLocal is "boot your disk"; nil: never that
 	Loader  func(c boot.Client) (name string, ok bool) // file for a firmware client (TFTP), URL for uefi-http
 	Script  func(c boot.Client) string                 // full http:// URL for an iPXE client
+	Prefix  func(loader string) string                 // what a pxelinux puts before every name (option 210), with its slash; nil, "": the loader's directory
 	Known   func(boot.MAC) bool                        // machines that are no strangers, besides those with a lease; nil: none; must not block
 	Observe func(boot.Sighting)                        // every packet of a boot client, and every reply; nil: none; must not block
 	Log     *slog.Logger                               // nil: none

@@ -22,7 +22,7 @@ type site struct {
 	nets   []*Network // server: what is leased, our own network first
 	relays []netip.Prefix
 
-	prefixPath string // option 210
+	prefixOf func(loader string) string // option 210; nil: none
 }
 
 // us is the address that a request was sent to, and our first one for a broadcast: iPXE drops an answer on port 4011
@@ -191,13 +191,19 @@ func bootFields(st site, q request, l load, us netip.Addr, p *dhcpv4.DHCPv4) err
 		set(p, 175, []byte{subNoPXEDHCP, 1, 1}) // wait for no proxy: one DISCOVER and up to 2 s less
 	}
 	if isPXELinux(l.file) {
-		for code, value := range map[uint8]string{209: "pxelinux.cfg/01-" + q.client.MAC.Dashes(), 210: st.prefixPath} {
-			if value != "" {
-				set(p, code, []byte(value))
-			}
+		set(p, 209, []byte("pxelinux.cfg/01-"+q.client.MAC.Dashes()))
+		if prefix := st.prefix210(l.file); prefix != "" {
+			set(p, 210, []byte(prefix))
 		}
 	}
 	return nameFile(p, l.file)
+}
+
+func (st site) prefix210(loader string) string {
+	if st.prefixOf == nil {
+		return ""
+	}
+	return st.prefixOf(base(loader))
 }
 
 // isPXELinux says whether a loader is of the family that reads options 209 and 210 (RFC 5071): the first names the

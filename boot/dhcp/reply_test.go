@@ -228,7 +228,8 @@ func TestPXELinuxIsToldItsConfiguration(t *testing.T) {
 		{"undionly.kpxe", "pfx/", ""},
 	} {
 		d := newDesk(t, ModeProxy, func(c *Config) {
-			c.PathPrefix, c.Loader = row.prefix, func(boot.Client) (string, bool) { return row.loader, true }
+			c.Prefix = func(loader string) string { return map[string]string{"lpxelinux.0": row.prefix}[loader] }
+			c.Loader = func(boot.Client) (string, bool) { return row.loader, true }
 		})
 		p, a := d.must(t, on67(message(1, bios()...).bytes()))
 		want := proxyOffer + "sname 192.0.2.10\nfile " + row.loader + "\n" + bypassLine + idLine + "60 PXEClient\n" +

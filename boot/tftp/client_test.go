@@ -301,5 +301,13 @@ func (p *pattern) Read(b []byte) (int, error) {
 	return n, nil
 }
 
+func (p *pattern) ReadAt(b []byte, at int64) (int, error) {
+	n, err := (&pattern{at, p.size}).Read(b)
+	if err == nil && n < len(b) {
+		err = io.EOF
+	}
+	return n, err
+}
+
 func (p *pattern) Seek(int64, int) (int64, error) { return 0, errors.ErrUnsupported }
 func (p *pattern) Close() error                   { return nil }

@@ -20,15 +20,14 @@ type line struct {
 	*net.UDPConn // never read: the methods that pin/tftp does not call
 	request      []byte
 	peer         netip.AddrPort
-	local        net.Addr
 	ended        chan struct{}
 	end          sync.Once
 	err          error // before ended is closed
 }
 
 // plain lets pin/tftp carry a transfer without options. heard is asked whether the reader has answered yet.
-func plain(ctx context.Context, mode string, peer netip.AddrPort, local net.Addr, beat time.Duration, file io.Reader, heard func() bool) error {
-	l := &line{request: []byte("\x00\x01file\x00" + mode + "\x00"), peer: peer, local: local, ended: make(chan struct{})}
+func plain(ctx context.Context, mode string, peer netip.AddrPort, beat time.Duration, file io.Reader, heard func() bool) error {
+	l := &line{request: []byte("\x00\x01file\x00" + mode + "\x00"), peer: peer, ended: make(chan struct{})}
 	engine := tftp.NewServer(func(_ string, out io.ReaderFrom) error {
 		l.finish(carry(out, file))
 		return nil
@@ -118,7 +117,7 @@ func (l *line) ReadFrom(p []byte) (int, net.Addr, error) {
 }
 
 // LocalAddr tells the library which version of IP it is.
-func (l *line) LocalAddr() net.Addr { return l.local }
+func (l *line) LocalAddr() net.Addr { return &net.UDPAddr{IP: net.IPv4zero} }
 
 // Close has nothing to close: the service port is not the line's.
 func (l *line) Close() error { return nil }

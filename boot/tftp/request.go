@@ -129,7 +129,7 @@ func (q request) terms(size int64, block, window int) terms {
 		case o.name == "timeout" && n >= 1 && n <= uint64(maxWait/time.Second):
 			t.wait = time.Duration(n) * time.Second
 			t.accept(o.name, int64(n))
-		case o.name == "windowsize" && n >= 1 && n <= 65535: // RFC 7440
+		case o.name == "windowsize" && q.mode == "octet" && n >= 1 && n <= 65535: // RFC 7440; text is read once only
 			t.window = min(int(n), window, max(1, maxInFlight/t.block))
 			t.accept(o.name, int64(t.window))
 		}

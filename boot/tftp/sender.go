@@ -1,7 +1,6 @@
 package tftp
 
 import (
-	"bufio"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -13,13 +12,15 @@ import (
 	"time"
 )
 
-// Retransmission. A packet is sent again after 1, 2, 4, 4 and 4 seconds; a silent reader is given up 4 s after that.
-// While nobody has answered from the reader's port, its address may be forged: it gets a packet at most three times.
+// Retransmission. A packet is sent again after 1, 2, and then every 4 seconds; a silent reader is given up after 59 s.
+// That long, because GRUB 2.12 opens the ramdisk and reads it only when the kernel's EFI stub asks for it (LoadFile2):
+// the kernel's signature is checked between. A reader that agreed on a time-out of its own has six tries. While nobody
+// has answered from the reader's port, its address may be forged: it gets a packet at most three times.
 const (
 	beat         = 1 * time.Second
-	tries        = 6
+	tries        = 16
+	triesAgreed  = 6
 	triesUnheard = 3
-	readAhead    = 64 << 10 // bytes of the file read at once
 )
 
 // How a transfer ends early. The reader's own ERROR is a peerError.
@@ -41,7 +42,7 @@ func (e *peerError) Error() string { return fmt.Sprintf("error %d %q", e.code, e
 
 // A wire carries the packets of one transfer.
 type wire interface {
-	write(packets [][]byte) error                   // in this order
+	write(packets []byte, each int) error           // each so long, but the last may be shorter
 	read(p []byte, wait time.Duration) (int, error) // os.ErrDeadlineExceeded: none came
 }
 
@@ -50,113 +51,90 @@ type sender struct {
 	terms
 	ctx   context.Context
 	wire  wire
-	file  io.Reader
+	batch *batch
 	beat  time.Duration
 	heard func() // called when the reader has answered
 
 	answered bool
 	acked    uint64 // blocks that the reader has; block n has the number n mod 65536
-	filled   uint64 // blocks read from the file
-	last     uint64 // the last block, once it is read
-	bytes    int64  // of data that the reader has
-	ring     [][]byte
-	queue    [][]byte // the window as it is sent
+	sent     uint64 // blocks that it has or that are on their way
 	in       [516]byte
 	lost     error // of the last write
 	broken   error // of the file
 }
 
-func newSender(ctx context.Context, t terms, w wire, file io.Reader, heard func()) *sender {
-	s := &sender{terms: t, ctx: ctx, wire: w, file: file, beat: beat, heard: heard}
-	if t.block < readAhead/4 {
-		s.file = bufio.NewReaderSize(file, readAhead)
-	}
-	slots := make([]byte, (t.window+1)*(4+t.block))
-	for i := range t.window + 1 {
-		s.ring = append(s.ring, slots[i*(4+t.block):(i+1)*(4+t.block)])
-	}
-	return s
+func newSender(ctx context.Context, t terms, w wire, file io.ReaderAt, heard func()) *sender {
+	return &sender{terms: t, ctx: ctx, wire: w, batch: newBatch(file, t), beat: beat, heard: heard}
 }
 
 // run sends the whole file. The OACK is block 0: the reader acknowledges it with that number.
 func (s *sender) run() error {
 	if s.oack != nil {
-		s.queue = append(s.queue, s.oack)
-		if err := s.exchange(func(n uint16) bool { return n == 0 }); err != nil {
+		err := s.exchange(func() error { return s.wire.write(s.oack, len(s.oack)) }, func(n uint16) bool { return n == 0 })
+		if err != nil {
 			return err
 		}
 	}
-	for s.last == 0 || s.acked < s.last {
-		if err := s.fill(s.acked + uint64(s.window)); err != nil {
-			_ = s.wire.write([][]byte{refusal{codeUndefined, "Read error"}.packet()}) // the reader would find out by waiting
-			return err
-		}
-		s.enqueue()
-		if err := s.exchange(s.progress); err != nil {
+	for !s.batch.end(s.acked + 1) {
+		if err := s.exchange(s.sendWindow, s.progress); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// slot is the place of a block in the ring, header included. The last block leaves its end unused.
-func (s *sender) slot(block uint64) []byte { return s.ring[block%uint64(len(s.ring))] }
-
-// fill reads blocks of the file up to that one.
-func (s *sender) fill(until uint64) error {
-	for s.last == 0 && s.filled < until && s.broken == nil {
-		slot := s.slot(s.filled + 1)
-		n, err := io.ReadFull(s.file, slot[4:])
-		switch {
-		case err == io.EOF, errors.Is(err, io.ErrUnexpectedEOF):
-			s.last = s.filled + 1
-			s.ring[s.last%uint64(len(s.ring))] = slot[:4+n]
-		case err != nil:
+// sendWindow sends all that the reader lacks of the window: what was sent and lost, too.
+func (s *sender) sendWindow() (lost error) {
+	s.sent = s.acked
+	for most := s.acked + uint64(s.window); s.sent < most && !s.batch.end(s.sent+1); {
+		packets, count, err := s.batch.packets(s.sent+1, most)
+		if err != nil {
 			s.broken = err
-			return err // what was read of the block is gone: no second try
+			return nil
 		}
-		s.filled++
-		binary.BigEndian.PutUint16(slot, opData)
-		binary.BigEndian.PutUint16(slot[2:], uint16(s.filled))
+		if err := s.wire.write(packets, s.batch.each()); err != nil {
+			lost = err
+		}
+		s.sent += count
 	}
-	return s.broken
-}
-
-// enqueue takes the blocks of the window that the reader lacks: what was sent and lost, too.
-func (s *sender) enqueue() {
-	s.queue = s.queue[:0]
-	for b := s.acked + 1; b <= min(s.filled, s.acked+uint64(s.window)); b++ {
-		s.queue = append(s.queue, s.slot(b))
-	}
+	return lost
 }
 
 // progress takes an acknowledgement of a block in flight. One that was taken before is a duplicate: answering it would
 // send every block twice from then on (RFC 1123 section 4.2.3.1).
 func (s *sender) progress(n uint16) bool {
 	more := uint64(n - uint16(s.acked))
-	if more == 0 || more > uint64(len(s.queue)) {
+	if more == 0 || more > s.sent-s.acked {
 		return false
 	}
-	for range more {
-		s.acked++
-		s.bytes += int64(len(s.slot(s.acked)) - 4)
-	}
+	s.acked += more
 	return true
 }
 
-// exchange sends the queue until the reader acknowledges something of it.
-func (s *sender) exchange(accept func(uint16) bool) error {
+// bytes is how much data the reader has.
+func (s *sender) bytes() int64 {
+	if s.acked == s.batch.last && s.acked > 0 {
+		return s.batch.size
+	}
+	return int64(s.acked) * int64(s.block)
+}
+
+// exchange sends until the reader acknowledges something of it.
+func (s *sender) exchange(send func() error, accept func(uint16) bool) error {
 	for try := 0; try < s.tries(); try++ {
-		err := s.wire.write(s.queue)
+		err := send()
 		switch {
 		case s.ctx.Err() != nil:
 			return context.Cause(s.ctx)
+		case s.broken != nil:
+			s.tell("Read error")
+			return s.broken
 		case errors.Is(err, syscall.ECONNREFUSED):
 			return errGone
 		default:
 			s.lost = err // a link that is down for a moment loses packets too
 		}
-		_ = s.fill(s.filled + s.spare()) // while the window travels; an error is told with the next window
+		s.batch.prepare(s.sent + 1) // while the window travels
 		if err := s.await(accept, s.patience(try)); !errors.Is(err, os.ErrDeadlineExceeded) {
 			return err
 		}
@@ -167,14 +145,20 @@ func (s *sender) exchange(accept func(uint16) bool) error {
 	return errSilent
 }
 
-// spare is how many slots of the ring the window leaves free.
-func (s *sender) spare() uint64 { return s.acked + uint64(len(s.ring)) - s.filled }
+// tell sends an ERROR: else the reader would find out by waiting.
+func (s *sender) tell(text string) {
+	p := refusal{codeUndefined, text}.packet()
+	_ = s.wire.write(p, len(p))
+}
 
 func (s *sender) tries() int {
-	if s.answered {
-		return tries
+	switch {
+	case !s.answered:
+		return triesUnheard
+	case s.wait > 0:
+		return triesAgreed
 	}
-	return triesUnheard
+	return tries
 }
 
 func (s *sender) patience(try int) time.Duration {

@@ -20,12 +20,13 @@ type script struct {
 	began   time.Time
 	sent    []time.Duration // when each packet was sent
 	blocks  []uint16
-	answer  func(packets [][]byte) [][]byte // to what was written
+	answer  func(packets [][]byte) [][]byte // to what was written, all packets of a window together
 	waiting [][]byte
 	err     error // of writing
 }
 
-func (s *script) write(packets [][]byte) error {
+func (s *script) write(written []byte, each int) error {
+	packets := slices.Collect(slices.Chunk(written, each))
 	for _, p := range packets {
 		s.sent = append(s.sent, time.Since(s.began))
 		if p[1] == opData {
@@ -78,8 +79,8 @@ func TestSilentReaderIsGivenUp(t *testing.T) {
 			[]time.Duration{0, s, 3 * s}, 7 * s, errSilent},
 		{"T15: so with options", terms{block: 512, window: 64, oack: []byte{0, 6}}, silence, nil,
 			[]time.Duration{0, s, 3 * s}, 7 * s, errSilent},
-		{"one that has answered after six", terms{block: 512, window: 1}, once(ackOf(1)), nil,
-			[]time.Duration{0, 0, s, 3 * s, 7 * s, 11 * s, 15 * s}, 19 * s, errSilent},
+		{"one that has answered after a minute", terms{block: 512, window: 1}, once(ackOf(1)), nil,
+			[]time.Duration{0, 0, s, 3 * s, 7 * s, 11 * s, 15 * s, 19 * s, 23 * s, 27 * s, 31 * s, 35 * s, 39 * s, 43 * s, 47 * s, 51 * s, 55 * s}, 59 * s, errSilent},
 		{"T16: at the pace that was agreed", terms{block: 512, window: 1, wait: 3 * s}, once(ackOf(1)), nil,
 			[]time.Duration{0, 0, 3 * s, 6 * s, 9 * s, 12 * s, 15 * s}, 18 * s, errSilent},
 		{"a link that is down is waited for as long", terms{block: 512, window: 1}, silence, down,
@@ -124,30 +125,50 @@ func TestLostWindowIsSentAgainFromTheLastAcknowledgement(t *testing.T) {
 	})
 }
 
-// A flaky file fails in its second block of 32 KiB, which is read ahead, and never again.
+// A flaky file can not be read at times.
 type flaky struct {
 	bytes.Reader
 	reads int
+	fails func(read int) bool
 }
 
-func (f *flaky) Read(p []byte) (int, error) {
-	if f.reads++; f.reads == 8195 {
-		_, _ = f.Reader.Read(p[:2])
-		return 2, syscall.EIO
+func (f *flaky) ReadAt(p []byte, at int64) (int, error) {
+	if f.reads++; f.fails(f.reads) {
+		n, _ := f.Reader.ReadAt(p[:2], at)
+		return n, syscall.EIO
 	}
-	return f.Reader.Read(p[:min(len(p), 4)])
+	return f.Reader.ReadAt(p, at)
 }
 
-func TestFileThatCannotBeReadIsNotServed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		wire := &script{began: time.Now(), answer: func(out [][]byte) [][]byte { return [][]byte{ackOf(binary.BigEndian.Uint16(out[len(out)-1][2:]))} }}
-		file := &flaky{}
-		file.Reset(noise(100_000))
-		err := newSender(t.Context(), terms{block: 32 << 10, window: 1}, wire, file, func() {}).run()
-		if !errors.Is(err, syscall.EIO) {
-			t.Errorf("run = %v after blocks %v; want %v", err, wire.blocks, syscall.EIO)
-		}
-	})
+func TestFileThatCannotBeReadHasNoHole(t *testing.T) {
+	for _, row := range []struct {
+		name  string
+		fails func(read int) bool
+		want  error
+	}{
+		{"what fails ahead of time is read again", func(n int) bool { return n == 2 }, nil},
+		{"what fails when it is needed ends the transfer", func(n int) bool { return n >= 2 }, syscall.EIO},
+		{"at once, too", func(n int) bool { return n >= 1 }, syscall.EIO},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				data, got := noise(100_000), []byte(nil)
+				wire := &script{answer: func(out [][]byte) [][]byte {
+					if out[0][1] == opError {
+						return nil
+					}
+					got = append(got, out[0][4:]...)
+					return [][]byte{ackOf(binary.BigEndian.Uint16(out[0][2:]))}
+				}}
+				file := &flaky{fails: row.fails}
+				file.Reset(data)
+				err := newSender(t.Context(), terms{block: 32 << 10, window: 1}, wire, file, func() {}).run()
+				if !errors.Is(err, row.want) || !bytes.HasPrefix(data, got) || row.want == nil && len(got) != len(data) {
+					t.Errorf("run = %v with %d bytes of the file: %t; want %v", err, len(got), bytes.HasPrefix(data, got), row.want)
+				}
+			})
+		})
+	}
 }
 
 // FuzzReader is the other half of Z3: whatever a reader sends, it is given blocks of the file only, and no packet more
@@ -178,8 +199,8 @@ func FuzzReader(f *testing.F) {
 			defer cancel(nil)
 			s := newSender(ctx, agreed, &hasty{wire, cancel}, bytes.NewReader(file), func() {})
 			err := s.run()
-			if s.bytes > int64(len(file)) || err == nil && s.bytes != int64(len(file)) {
-				t.Errorf("run = %v with %d bytes acknowledged of %d", err, s.bytes, len(file))
+			if s.bytes() > int64(len(file)) || err == nil && s.bytes() != int64(len(file)) {
+				t.Errorf("run = %v with %d bytes acknowledged of %d", err, s.bytes(), len(file))
 			}
 			if most := (len(packets)/4 + 1) * agreed.window; sent > most {
 				t.Errorf("%d packets for %d of the reader; want at most %d", sent, len(packets)/4, most)

@@ -56,9 +56,10 @@ type Counts struct {
 
 // A Server answers read requests. New makes one.
 type Server struct {
-	cfg    Config
-	beat   time.Duration
-	counts struct {
+	cfg     Config
+	beat    time.Duration
+	threads threads
+	counts  struct {
 		received, ignored, repeated, refused, missed, served, probed, aborted, timedOut, bytes atomic.Uint64
 	}
 }
@@ -87,7 +88,7 @@ func New(cfg Config) *Server {
 		}
 		*limit.value = min(max(*limit.value, limit.least), limit.most)
 	}
-	return &Server{cfg: cfg, beat: beat}
+	return &Server{cfg: cfg, beat: beat, threads: newThreads()}
 }
 
 // Serve answers the requests that arrive on conn, which it closes, until ctx ends or conn fails. Transfers under way

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -87,34 +88,57 @@ func (s *Server) find(ctx context.Context, name string, c boot.Client) (boot.Fil
 
 // send gives the file to the sender that fits, and tells how many bytes the reader has.
 func (t *transfer) send(ctx context.Context, file boot.File) (int64, error) {
-	body := &body{ctx: ctx, in: file.Content, left: file.Size}
 	terms := t.agree(file.Size, t.cfg.MaxBlock, t.cfg.MaxWindow)
-	wire, err := dial(t.from.at, t.from.AddrPort)
+	body := &body{ctx: ctx, in: file.Content, left: file.Size}
+	if terms.oack == nil && t.from.answeredByDefault() {
+		body.again = t.confirm
+		err := plain(ctx, t.mode, t.from.AddrPort, t.beat, body, body.confirmed.Load)
+		return body.sent.Load(), err
+	}
+	var in io.ReaderAt = pages{file.Content, file.Size}
+	if t.mode == "netascii" {
+		in = &text{Reader: netascii.ToReader(body)}
+	}
+	held := t.threads.take()
+	defer t.threads.give(held)
+	wire, err := dial(t.from.at, t.from.AddrPort, held)
 	if err != nil {
 		return 0, err
 	}
-	defer wire.conn.Close()
-	if terms.oack == nil && t.from.answeredFrom(wire) {
-		body.again = t.confirm
-		err := plain(ctx, t.mode, t.from.AddrPort, wire.conn.LocalAddr(), t.beat, body, body.confirmed.Load)
-		return body.sent.Load(), err
-	}
+	defer wire.file.Close()
 	defer context.AfterFunc(ctx, wire.stop)()
-	var in io.Reader = body
-	if t.mode == "netascii" {
-		in = netascii.ToReader(body)
-	}
 	s := newSender(ctx, terms, wire, in, t.confirm)
 	s.beat = t.beat
 	if err = s.run(); ctx.Err() != nil && s.answered {
-		_ = wire.write([][]byte{refusal{codeUndefined, "Server stops"}.packet()}) // the reader would find out by waiting
+		s.tell("Server stops")
 	}
-	return s.bytes, err
+	return s.bytes(), err
 }
 
-// answeredFrom says whether a socket that chooses its address itself, as pin/tftp's does, answers from the address that
-// was asked. Readers drop what comes from another one.
-func (c caller) answeredFrom(w *socket) bool {
+// Threads are the places of transfers that wait in the kernel, each with a thread of its own. They are half as many as
+// the processors that Go uses: when such threads hold them all, other goroutines wait until the runtime takes notice.
+type threads chan struct{}
+
+func newThreads() threads { return make(threads, runtime.GOMAXPROCS(0)/2) }
+
+func (t threads) take() bool {
+	select {
+	case t <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+func (t threads) give(held bool) {
+	if held {
+		<-t
+	}
+}
+
+// answeredByDefault says whether a socket that chooses its address itself, as pin/tftp's does, answers from the address
+// that was asked. Readers drop what comes from another one.
+func (c caller) answeredByDefault() bool {
 	if !c.at.IsValid() {
 		return true
 	}
@@ -123,7 +147,7 @@ func (c caller) answeredFrom(w *socket) bool {
 		return false
 	}
 	defer conn.Close()
-	return conn.LocalAddr().(*net.UDPAddr).IP.Equal(w.conn.LocalAddr().(*net.UDPAddr).IP)
+	return conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap() == c.at
 }
 
 // end tells how a transfer ended. Firmware asks for a size and then breaks off, and GRUB closes a file that it has seen

@@ -28,6 +28,8 @@ type Config struct {
 	Images *repo.Images
 	Files  *repo.Files  // of ramdisks
 	Boot   http.Handler // for the names of boot.Handles; if nil, none
+	// Metrics answers /metrics, for everyone: it tells numbers and no names; if nil, there is none.
+	Metrics http.Handler
 	// TokenHash is the sha256, in hexadecimal, of the first token, an admin's. Callers on the local socket need none.
 	TokenHash string
 	BaseURL   string
@@ -56,6 +58,9 @@ func New(cfg Config) (http.Handler, error) {
 	s := &server{cfg, make(chan struct{}, maxWatchers)}
 	r := mux.NewRouter().SkipClean(true)
 	r.HandleFunc("/healthz", s.handle(s.health)).Methods(http.MethodGet)
+	if s.Metrics != nil {
+		r.Handle("/metrics", s.Metrics).Methods(http.MethodGet)
+	}
 	nodes := r.PathPrefix("/node/v1").Subrouter()
 	nodes.Use(s.sealed(func(*http.Request) bool { return false }))
 	s.nodeRoutes(nodes)

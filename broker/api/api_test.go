@@ -238,6 +238,28 @@ func TestT45ScopesMatrix(t *testing.T) {
 	}
 }
 
+// Whoever collects metrics has no token, and a broker without metrics has no such page.
+func TestMetricsAreForEveryone(t *testing.T) {
+	told := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "up 1") })
+	for _, row := range []struct {
+		metrics http.Handler
+		method  string
+		status  int
+		body    string
+	}{
+		{told, http.MethodGet, http.StatusOK, "up 1\n"},
+		{told, http.MethodPost, http.StatusMethodNotAllowed, ""},
+		{nil, http.MethodGet, http.StatusNotFound, "404 page not found\n"},
+	} {
+		r := newRig(t, func(c *api.Config) { c.Metrics = row.metrics })
+		w := httptest.NewRecorder()
+		r.handler.ServeHTTP(w, httptest.NewRequest(row.method, "http://192.0.2.10/metrics", nil)) // in clear
+		if w.Code != row.status || w.Body.String() != row.body {
+			t.Errorf("%s /metrics, there: %t: %d %q; want %d %q", row.method, row.metrics != nil, w.Code, w.Body, row.status, row.body)
+		}
+	}
+}
+
 // TestZ27SpellingsReachNoOperatorRoute: however a path is written, a stranger gets nothing of the operators'.
 func TestZ27SpellingsReachNoOperatorRoute(t *testing.T) {
 	r := newRig(t)

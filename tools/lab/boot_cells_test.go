@@ -80,7 +80,7 @@ var cells = []cell{
 	{firmware: BIOS, dhcp: "server", loader: "pxelinux", config: fmt.Sprintf(forBIOS, "pxelinux"), quick: true, asks: byPXELINUX},
 	{firmware: BIOS, dhcp: "proxy", loader: "pxelinux", config: fmt.Sprintf(forBIOS, "pxelinux"), asks: byPXELINUX},
 	{firmware: BIOS, dhcp: "server", loader: "lpxelinux", config: fmt.Sprintf(forBIOS, "lpxelinux"),
-		asks: []string{"tftp lpxelinux.0", "tftp ldlinux.c32", "tftp pxelinux.cfg/", "tftp /vmlinuz", "tftp /ramdisk"}},
+		asks: []string{"tftp lpxelinux.0", "http boot/ldlinux.c32", "http pxelinux.cfg/", "http /vmlinuz", "http /ramdisk"}},
 	{firmware: BIOS, dhcp: "server", loader: "ipxe (ROM), menu", config: menu, asks: []string{"http boot/ipxe", "http boot/ipxe", "http /vmlinuz"}},
 	{firmware: BIOS, dhcp: "server", loader: "pxelinux, menu", config: menu + fmt.Sprintf(forBIOS, "pxelinux"),
 		asks: []string{"tftp pxelinux.0", "tftp menu.c32", "tftp libutil.c32", "tftp /decided", "tftp /vmlinuz"}},
@@ -109,8 +109,8 @@ var cells = []cell{
 		asks: []string{"tftp grubx64.efi", "tftp grub/grub.cfg", "tftp muster/grub/", "tftp /vmlinuz"}},
 	{firmware: UEFI, http: true, dhcp: "same-host", beside: "isc", loader: "snponly", asks: byHTTP},
 	{firmware: BIOS, dhcp: "off", beside: "isc", loader: "ipxe (ROM)", asks: byIPXE},
-	{firmware: UEFI, dhcp: "off", beside: "kea", loader: "snponly", asks: bySNPOnly},
-	{firmware: UEFI, http: true, dhcp: "off", beside: "dnsmasq", loader: "snponly", asks: byHTTP},
+	{firmware: UEFI, dhcp: "off", beside: "kea", loader: "snponly", asks: byIPXE}, // what was read before the first script is nobody's
+	{firmware: UEFI, http: true, dhcp: "off", beside: "dnsmasq", loader: "snponly", asks: byIPXE},
 
 	// Loaders of Debian 13.
 	{firmware: UEFI, dhcp: "server", loader: "snponly of Debian 13", files: []served{snponly13},

@@ -161,15 +161,15 @@ func (b *cellBoot) args(t *testing.T, loaders string) []string {
 	if err := os.WriteFile(file, []byte(b.config+"loaders: "+loaders+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	console := "ttyS0"
+	kernel := kernelArgs
 	if b.firmware == ARM64 {
-		console = "ttyAMA0"
+		kernel = "console=ttyAMA0 quiet loglevel=4"
 	}
 	args := []string{"--dhcp", b.dhcp}
 	if b.dhcp == "server" {
 		args = b.rack.ServeArgs(BIOS)
 	}
-	return append(args, "--kernel-args", "console="+console+" quiet loglevel=4", "--config", file)
+	return append(args, "--kernel-args", kernel, "--config", file)
 }
 
 func (b *cellBoot) machineConfig(t *testing.T) MachineConfig {
@@ -320,7 +320,7 @@ func makeGRUB(t *testing.T, format, path string, args ...string) {
 }
 
 // diskSays is what speakingDisk's system says.
-var diskSays = regexp.MustCompile(`The disk starts\.`)
+var diskSays = regexp.MustCompile(`The disk starts`)
 
 // speakingDisk makes a disk whose system says that it was started: a boot sector for BIOS, and a GRUB where UEFI looks
 // for a loader on a disk.

@@ -13,7 +13,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"text/tabwriter"
@@ -81,10 +80,7 @@ func TestBenchDHCP(t *testing.T) {
 	if os.Getenv("MUSTER_BENCH") == "" {
 		t.Skip("MUSTER_BENCH is not set: make bench-boot")
 	}
-	rounds := 3
-	if n, err := strconv.Atoi(os.Getenv("MUSTER_BENCH_ROUNDS")); err == nil && n > 0 {
-		rounds = n
-	}
+	rounds := benchRounds(3)
 	b := newDHCPBench(t)
 	for _, store := range []struct{ name, dir string }{{"memory", "/dev/shm"}, {"disk", os.TempDir()}} {
 		results := map[string][]dhcpRun{}

@@ -35,6 +35,7 @@ type recipe struct {
 	program    string // QEMU
 	cpu        string // its processor model, unless the machine names one
 	code, vars string // flash images of OVMF: the program, and the variables to start from
+	forget     bool   // the variables are dropped first, all of them
 	loader     string // on removable media (UEFI 2.10 section 3.5.1.1)
 	args       []string
 }
@@ -59,7 +60,7 @@ var recipes = map[Firmware]recipe{
 	ARM64: {
 		program: "qemu-system-aarch64", cpu: "cortex-a57", loader: `\EFI\BOOT\BOOTAA64.EFI`,
 		code: "/usr/share/AAVMF/AAVMF_CODE.fd",
-		vars: "/usr/share/AAVMF/AAVMF_VARS.fd",
+		vars: "/usr/share/AAVMF/AAVMF_VARS.ms.fd", forget: true, // AAVMF_VARS.fd is all zero; these are Microsoft's keys
 		args: []string{"-machine", "virt"},
 	},
 }
@@ -93,6 +94,9 @@ func (p recipe) writeVars(path string, options []bootOption) error {
 	store, err := openVarStore(image)
 	if err != nil {
 		return fmt.Errorf("read the firmware's variables %q: %w", p.vars, err)
+	}
+	if p.forget {
+		store.clear()
 	}
 	if err := store.setBootOrder(options); err != nil {
 		return fmt.Errorf("write the boot order: %w", err)

@@ -33,10 +33,7 @@ func TestBenchHTTP(t *testing.T) {
 			t.Skipf("%s is not installed: apt-get install --no-install-recommends nginx-light wrk", program)
 		}
 	}
-	rounds := 5
-	if n, err := strconv.Atoi(os.Getenv("MUSTER_BENCH_ROUNDS")); err == nil && n > 0 {
-		rounds = n
-	}
+	rounds := benchRounds(5)
 	b := &httpBench{t: t, dir: t.TempDir()}
 	b.startMuster()
 	b.startNginx()

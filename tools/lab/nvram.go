@@ -78,6 +78,14 @@ func (s *varStore) walk(f func(offset int, name string)) error {
 	return nil
 }
 
+// clear drops every variable, also those that are not the machine's global ones: keys of Secure Boot.
+func (s *varStore) clear() {
+	s.free = storeHeaderSize
+	for i := range s.bytes[s.free:] {
+		s.bytes[s.free+i] = 0xff // erased flash
+	}
+}
+
 // set writes one of the global variables of UEFI 2.10 section 3.3.
 func (s *varStore) set(name string, data []byte) error {
 	if err := s.walk(func(at int, old string) {

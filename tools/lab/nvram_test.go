@@ -161,3 +161,21 @@ func FuzzVarStore(f *testing.F) {
 		}
 	})
 }
+
+// TestVariablesAreForgotten: what the image brought is gone, and what is set afterwards is there.
+func TestVariablesAreForgotten(t *testing.T) {
+	image := emptyVars(2048)
+	for _, name := range []string{"SecureBootEnable", "Boot0080"} {
+		s, err := openVarStore(image)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.clear()
+		if err := s.set(name, []byte{1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff(map[string]string{"Boot0080": "01"}, globals(t, image)); diff != "" {
+		t.Errorf("variables (-want +got):\n%s", diff)
+	}
+}

@@ -25,7 +25,7 @@ var PlantedBMC = BMCConfig{
 // PlantedServeArgs are the flags of a muster serve for the planted machine: ServeArgs, a custom fact, and a first check-in
 // that waits until each switch port has spoken.
 func (r *Rack) PlantedServeArgs(f Firmware) []string {
-	return append(r.ServeArgs(f), "--kernel-args", "console=ttyS0 quiet loglevel=4 muster.lldp=35 muster.fact.rack=r12")
+	return append(r.ServeArgs(f), "--kernel-args", kernelArgs+" muster.lldp=35 muster.fact.rack=r12")
 }
 
 // A PlantedLook is a planted machine that boots from the network, with its switch and its BMC.

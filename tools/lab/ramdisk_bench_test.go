@@ -120,20 +120,26 @@ func mebibytes(t *testing.T, name string) string {
 }
 
 // makers build an initramfs of the same kernel for any machine. Both read /lib/modules, so they run where that is the
-// unpacked package (unshare, as root).
+// unpacked package (unshare, as root). With args on the kernel's line what they made stops when drivers are loaded and udev
+// has settled, and says there.
 var makers = []struct {
 	program, name string
 	command       string // of sh: $1 the release, $2 the root of the kernel's files, $3 the image to write, $4 a scratch directory
+	args          string
+	there         *regexp.Regexp
 }{
 	{"mkinitramfs", "initramfs-tools MODULES=most", `mkdir -p /lib/modules $4/conf && mount --bind $2/lib/modules /lib/modules && mount --bind $2/boot /boot &&
-		cp -r /etc/initramfs-tools/. $4/conf && printf 'MODULES=most\nCOMPRESS=gzip\n' >$4/conf/initramfs.conf && mkinitramfs -d $4/conf -o $3 $1`},
+		cp -r /etc/initramfs-tools/. $4/conf && printf 'MODULES=most\nCOMPRESS=gzip\n' >$4/conf/initramfs.conf && mkinitramfs -d $4/conf -o $3 $1`,
+		"break=mount", regexp.MustCompile(`Spawning shell within the initramfs`)},
 	{"dracut", "dracut --no-hostonly", `mkdir -p /lib/modules && mount --bind $2/lib/modules /lib/modules &&
-		dracut --quiet --no-hostonly --force --gzip --kver $1 $3`},
+		dracut --quiet --no-hostonly --force --gzip --kver $1 $3`,
+		"root=/dev/nowhere rd.break=initqueue", regexp.MustCompile(`Dropping to debug shell`)},
 }
 
 // A contestant of a part of the bench does something that takes time, and leaves a file.
 type contestant struct {
 	name, out string
+	rounds    int // if 0, those of the bench
 	run       func(out string) error
 }
 
@@ -141,8 +147,11 @@ type contestant struct {
 func (b *ramdiskBench) compare(title string, all []contestant) {
 	fmt.Fprintf(b.table, "%s (%d rounds)\tsize\tmedian\tleast\tmost\tratio\t\n", title, b.rounds)
 	took := make([][]float64, len(all))
-	for range b.rounds {
+	for round := range b.rounds {
 		for i, one := range all {
+			if one.rounds > 0 && round >= one.rounds {
+				continue
+			}
 			began := time.Now()
 			if err := one.run(one.out); err != nil {
 				b.t.Logf("%s: %v", one.name, err)
@@ -159,18 +168,22 @@ func (b *ramdiskBench) compare(title string, all []contestant) {
 	}
 }
 
-// builds are seconds on this machine, ours and the peers' in turn.
+// made is where the initramfs of a maker lies after builds.
+func (b *ramdiskBench) made(program string) string { return filepath.Join(b.dir, program+".img") }
+
+// builds are seconds on this machine, ours and the peers' in turn. A peer takes more than a minute, so it has one round;
+// the first of ours has warmed the page cache, where the kernel's modules are.
 func (b *ramdiskBench) builds() {
-	all := []contestant{{"muster, common", filepath.Join(b.dir, "build.gz"), func(out string) error {
+	all := []contestant{{"muster, common", filepath.Join(b.dir, "build.gz"), 0, func(out string) error {
 		b.muster(out, "--kernel", b.deb)
 		return nil
 	}}}
-	for i, p := range makers {
+	for _, p := range makers {
 		if _, err := exec.LookPath(p.program); err != nil {
 			b.t.Logf("%s is not installed: left out", p.program)
 			continue
 		}
-		all = append(all, contestant{p.name, filepath.Join(b.dir, fmt.Sprint("peer", i)), func(out string) error {
+		all = append(all, contestant{p.name + ", 1 round", b.made(p.program), 1, func(out string) error {
 			return shell(`script=$1; shift; exec unshare -m sh -ec "$script" sh "$@"`, p.command, b.release, b.root, out, b.t.TempDir())
 		}})
 	}
@@ -183,18 +196,18 @@ func (b *ramdiskBench) opens() {
 	b.muster(image, "--kernel", b.deb)
 	ours, theirs := filepath.Join(b.dir, "ours"), filepath.Join(b.dir, "theirs")
 	b.compare("UNPACK", []contestant{
-		{"muster ramdisk unpack", image, func(string) error {
+		{"muster ramdisk unpack", image, 0, func(string) error {
 			return shell("rm -rf $2 && ../../bin/muster ramdisk unpack $1 -C $2", image, ours)
 		}},
-		{"gzip -d, cpio -i", image, func(string) error {
+		{"gzip -d, cpio -i", image, 0, func(string) error {
 			return shell("rm -rf $2 && mkdir $2 && cd $2 && gzip -dc $1 | cpio -idm --quiet", image, theirs)
 		}},
 	})
 	b.compare("REPACK", []contestant{
-		{"muster ramdisk repack", filepath.Join(b.dir, "ours.gz"), func(out string) error {
+		{"muster ramdisk repack", filepath.Join(b.dir, "ours.gz"), 0, func(out string) error {
 			return shell("../../bin/muster ramdisk repack $1 -o $2", ours, out)
 		}},
-		{"cpio -o, gzip", filepath.Join(b.dir, "theirs.gz"), func(out string) error {
+		{"cpio -o, gzip", filepath.Join(b.dir, "theirs.gz"), 0, func(out string) error {
 			return shell("cd $1 && find . | cpio --quiet -o -H newc | gzip >$2", theirs, out)
 		}},
 	})
@@ -215,25 +228,53 @@ func (b *ramdiskBench) row(name string, seconds, first []float64) {
 	fmt.Fprintf(b.table, "%s\t%.2f s\t%.2f\t%.2f\t%.2f\t\n", name, m, seconds[0], seconds[len(seconds)-1], m/middle(first))
 }
 
-// memory finds the least memory of a machine whose facts arrive, to 16 MiB.
+// enough is memory in which anything here boots, in MiB; tooLittle is less than a kernel takes.
+const tooLittle, enough = 64, 1024
+
+// memory finds the least memory of a machine whose facts arrive, to 16 MiB; for peers, of one that has loaded its drivers.
 func (b *ramdiskBench) memory() {
 	fmt.Fprintln(b.table, "MEMORY\tleast that works\tmost that does not\t")
-	for _, content := range []struct{ name, modules string }{{"userland, net, storage", "net,storage"}, {"userland, common", "common"}} {
+	for _, modules := range []string{"net,storage", "common"} {
 		out := filepath.Join(b.dir, "memory.gz")
-		b.muster(out, "--kernel", b.deb, "--modules", content.modules)
-		low, high := 64, 256 // of these the first is too little and the second enough
-		for high-low > 16 {
-			mib := (low + high) / 32 * 16
-			_, err := b.boot(out, mib)
-			b.t.Logf("%s in %d MiB: %v", content.name, mib, err)
-			if err != nil {
-				low = mib
-			} else {
-				high = mib
-			}
-		}
-		fmt.Fprintf(b.table, "%s\t%d MiB\t%d MiB\t\n", content.name, high, low)
+		b.muster(out, "--kernel", b.deb, "--modules", modules)
+		b.least("muster, "+modules+": facts accepted", func(mib int, limit time.Duration) error {
+			_, err := b.boot(out, mib, limit)
+			return err
+		})
 	}
+	for _, p := range makers {
+		if _, err := os.Stat(b.made(p.program)); err != nil {
+			b.t.Logf("%s: no image: %v", p.name, err)
+			continue
+		}
+		b.least(p.name+": drivers loaded", func(mib int, limit time.Duration) error {
+			_, err := aloneBoot{emulator: emulatesX64, kernel: b.vmlinuz(), ramdisk: b.made(p.program), mib: mib, args: p.args, there: p.there}.run(b.t, limit)
+			return err
+		})
+	}
+}
+
+// least halves the distance between memory that is enough and such that is not. What has not come in twice the time of a
+// machine with enough, and some, does not come: it swaps files out and in, or starts again and again.
+func (b *ramdiskBench) least(name string, boot func(mib int, limit time.Duration) error) {
+	began := time.Now()
+	if err := boot(enough, bootLimit); err != nil {
+		b.t.Logf("%s in %d MiB: %v: left out", name, enough, err)
+		return
+	}
+	limit := 2*time.Since(began) + 5*time.Second
+	low, high := tooLittle, enough
+	for high-low > 16 {
+		mib := (low + high) / 32 * 16
+		err := boot(mib, limit)
+		b.t.Logf("%s in %d MiB: %v", name, mib, err)
+		if err != nil {
+			low = mib
+		} else {
+			high = mib
+		}
+	}
+	fmt.Fprintf(b.table, "%s\t%d MiB\t%d MiB\t\n", name, high, low)
 }
 
 // starts are seconds from kernel start to accepted facts, beside those of an init that asks for an address and ends.
@@ -248,7 +289,7 @@ func (b *ramdiskBench) starts() {
 	took, cpu := make([][]float64, len(images)), make([][]float64, len(images))
 	for range b.rounds {
 		for i, image := range images {
-			s, err := b.boot(image.file, 512)
+			s, err := b.boot(image.file, 512, bootLimit)
 			if err != nil {
 				b.t.Fatalf("%s: %v", image.name, err)
 			}
@@ -256,20 +297,33 @@ func (b *ramdiskBench) starts() {
 			b.t.Logf("%s: %.2f s, %.2f s of processor time", image.name, s.seconds, s.cpu.Seconds())
 		}
 	}
+	counted := make([][]float64, len(images))
+	for i, image := range images {
+		s, err := bootAlone(b.t, countsX64, b.vmlinuz(), image.file, 512, bootLimit)
+		if err != nil {
+			b.t.Fatalf("%s: %v", image.name, err)
+		}
+		counted[i] = []float64{s.seconds}
+	}
 	for i, image := range images {
 		b.row(image.name+"\t"+mebibytes(b.t, image.file), took[i], took[0])
 		b.row("  processor time of the emulator\t", cpu[i], cpu[0])
+		b.row("  one processor of 2 ns for an instruction, once\t", counted[i], counted[0])
 	}
 }
 
-// bareInit does what a machine needs for an address, and nothing else.
+// bareModules are a virtio NIC's, in an order in which they can be inserted.
+const bareModules = "virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci failover net_failover virtio_net"
+
+// bareInit does what a machine needs for an address, and nothing else. Without a lease it says nothing.
 const bareInit = `#!/bin/busybox sh
 /bin/busybox mount -t proc proc /proc
-for m in virtio virtio_ring virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci failover net_failover virtio_net; do /bin/busybox insmod /$m.ko; done
+for m in ` + bareModules + `; do /bin/busybox insmod /$m.ko; done
 /bin/busybox ip link set eth0 up
-/bin/busybox udhcpc -i eth0 -n -q -f -t 20 -T 1 -s /bin/true
-read up idle </proc/uptime
-echo "bench: address after $up s"
+if /bin/busybox udhcpc -i eth0 -n -q -f -t 20 -T 1 -s /bin/true; then
+	read up idle </proc/uptime
+	echo "bench: address after $up s"
+fi
 /bin/busybox poweroff -f
 `
 
@@ -284,7 +338,7 @@ func (b *ramdiskBench) bareRamdisk(out string) error {
 		return err
 	}
 	script := `cd $1 && cp "$(command -v busybox)" bin/busybox && ln -sf busybox bin/true && mknod dev/console c 5 1
-		for m in virtio virtio_ring virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci failover net_failover virtio_net; do
+		for m in ` + "` + bareModules + `" + `; do
 			f=$(find $2/lib/modules -name $m.ko); [ -z "$f" ] || cp $f .; done
 		find . | cpio --quiet -o -H newc | gzip -9 >$3`
 	if said, err := exec.Command("sh", "-ec", script, "sh", dir, b.root, out).CombinedOutput(); err != nil {
@@ -296,9 +350,18 @@ func (b *ramdiskBench) bareRamdisk(out string) error {
 // A started machine says one of these on its console; the number is seconds since the kernel started.
 var startedAt = regexp.MustCompile(`muster \[ *([0-9.]+)s\] checked in as node|bench: address after ([0-9.]+) s`)
 
+// gone is what a machine says from which nothing more is to be had. Without memory for a ramdisk's files a kernel goes on to
+// an init that is not whole, and without memory for a process it ends one after the other.
+var gone = regexp.MustCompile(`Kernel panic|Initramfs unpacking failed|Out of memory|the agent ended`)
+
+// bootLimit is for a boot on a busy host.
+const bootLimit = 4 * time.Minute
+
+func (b *ramdiskBench) vmlinuz() string { return filepath.Join(b.root, "boot/vmlinuz-"+b.release) }
+
 // boot starts a machine of so much memory with the kernel of the bench.
-func (b *ramdiskBench) boot(ramdisk string, mib int) (started, error) {
-	return bootAlone(b.t, emulatesX64, filepath.Join(b.root, "boot/vmlinuz-"+b.release), ramdisk, mib)
+func (b *ramdiskBench) boot(ramdisk string, mib int, limit time.Duration) (started, error) {
+	return bootAlone(b.t, emulatesX64, b.vmlinuz(), ramdisk, mib, limit)
 }
 
 // A started machine has done what it was booted for.
@@ -306,6 +369,7 @@ type started struct {
 	seconds float64       // since its kernel started
 	cpu     time.Duration // that the emulator took since power-on, which says more on a busy host
 	told    facts.CheckIn // what the last check-in said; empty for a machine without agent
+	console string
 }
 
 // An emulator is QEMU for an architecture: what is called, and what of the call differs.
@@ -316,30 +380,54 @@ type emulator struct {
 }
 
 var (
-	emulatesX64   = emulator{"qemu-system-x86_64", []string{"-M", "q35", "-accel", "tcg,thread=multi", "-cpu", fastestCPU, "-smp", "2"}, "ttyS0"}
+	emulatesX64 = emulator{"qemu-system-x86_64", []string{"-M", "q35", "-accel", "tcg,thread=multi", "-cpu", fastestCPU, "-smp", "2"}, "ttyS0"}
+	// countsX64 has a clock of instructions, so that a busy host changes nothing.
+	countsX64     = emulator{"qemu-system-x86_64", []string{"-M", "q35", "-accel", "tcg", "-icount", "shift=1,sleep=on", "-cpu", fastestCPU}, "ttyS0"}
 	emulatesArm64 = emulator{"qemu-system-aarch64", []string{"-M", "virt", "-cpu", "cortex-a57", "-bios", "/usr/share/qemu-efi-aarch64/QEMU_EFI.fd"}, "ttyAMA0"}
 )
 
 // bootAlone starts a machine whose network is QEMU's own and whose broker agrees with everything.
-func bootAlone(t *testing.T, e emulator, kernel, ramdisk string, mib int) (s started, err error) {
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
-	defer cancel()
+func bootAlone(t *testing.T, e emulator, kernel, ramdisk string, mib int, limit time.Duration) (started, error) {
+	t.Helper()
 	broker := acceptFacts(t)
 	defer broker.stop()
-	cmd := exec.CommandContext(ctx, e.program, append(e.machine,
-		"-m", strconv.Itoa(mib), "-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio",
-		"-netdev", "user,id=n0", "-device", "virtio-net-pci,netdev=n0,romfile=", "-kernel", kernel, "-initrd", ramdisk,
-		"-append", fmt.Sprintf("console=%s quiet panic=-1 muster.token=bench muster.server=http://10.0.2.2:%d", e.console, broker.port))...)
-	said := &lineWatch{want: startedAt, found: cancel}
-	cmd.Stdout, cmd.Stderr = said, said
-	err = cmd.Run()
-	if m := startedAt.FindStringSubmatch(said.text.String()); m != nil {
-		s.seconds, err = strconv.ParseFloat(m[1]+m[2], 64)
-		s.told, s.cpu = broker.last(), cmd.ProcessState.UserTime()+cmd.ProcessState.SystemTime()
+	s, err := aloneBoot{emulator: e, kernel: kernel, ramdisk: ramdisk, mib: mib, there: startedAt,
+		args: fmt.Sprintf("quiet muster.token=bench muster.server=http://10.0.2.2:%d", broker.port)}.run(t, limit)
+	if err != nil {
 		return s, err
 	}
-	tail := said.text.String()
-	return s, fmt.Errorf("nothing arrived: %w; the console ends with %q", err, tail[max(0, len(tail)-200):])
+	m := startedAt.FindStringSubmatch(s.console)
+	s.told = broker.last()
+	s.seconds, err = strconv.ParseFloat(m[1]+m[2], 64)
+	return s, err
+}
+
+// An aloneBoot is of a machine without rack, whose network is QEMU's own.
+type aloneBoot struct {
+	emulator
+	kernel, ramdisk string
+	mib             int
+	args            string         // of the kernel, beside its console's
+	there           *regexp.Regexp // what it says when it is where it is to get
+}
+
+// run boots until the machine is there, which it must be within limit, or gone.
+func (a aloneBoot) run(t *testing.T, limit time.Duration) (started, error) {
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, a.program, append(slices.Clone(a.machine),
+		"-m", strconv.Itoa(a.mib), "-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio",
+		"-netdev", "user,id=n0", "-device", "virtio-net-pci,netdev=n0,romfile=", "-kernel", a.kernel, "-initrd", a.ramdisk,
+		"-append", fmt.Sprintf("console=%s panic=-1 %s", a.emulator.console, a.args))...)
+	said := &lineWatch{want: regexp.MustCompile(a.there.String() + "|" + gone.String()), found: cancel}
+	cmd.Stdout, cmd.Stderr = said, said
+	err := cmd.Run()
+	s := started{console: said.text.String()}
+	if !a.there.MatchString(s.console) {
+		return s, fmt.Errorf("it did not get there: %w; the console ends with %q", err, s.console[max(0, len(s.console)-200):])
+	}
+	s.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+	return s, nil
 }
 
 // A lineWatch keeps what is written and tells once it holds what is wanted.

@@ -92,7 +92,7 @@ func TestRamdiskBoots(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			image := filepath.Join(t.TempDir(), "ramdisk.cpio")
 			row.make(t, image)
-			s, err := bootAlone(t, emulatesX64, vmlinuz, image, 128)
+			s, err := bootAlone(t, emulatesX64, vmlinuz, image, 128, bootLimit)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -119,7 +119,7 @@ func TestArm64RamdiskBoots(t *testing.T) {
 	}
 	image := t.TempDir()
 	muster(t, "ramdisk", "build", "--source", "../..", "--arch", "arm64", "--kernel", deb, "--modules", "net,storage", "-o", image)
-	s, err := bootAlone(t, emulatesArm64, filepath.Join(image, "vmlinuz"), filepath.Join(image, "ramdisk.cpio.gz"), 512)
+	s, err := bootAlone(t, emulatesArm64, filepath.Join(image, "vmlinuz"), filepath.Join(image, "ramdisk.cpio.gz"), 512, bootLimit)
 	if err != nil {
 		t.Fatal(err)
 	}

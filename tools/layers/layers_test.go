@@ -48,6 +48,7 @@ modernc.org/sqlite               broker/store
 github.com/jackc/pgx             broker/store
 github.com/expr-lang/expr        broker/rule
 github.com/spf13/cobra           tools/muster
+github.com/prometheus            tools/muster
 `
 
 type pkg struct {

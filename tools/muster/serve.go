@@ -391,7 +391,7 @@ func prefixes(list string) (nets []netip.Prefix, err error) {
 
 func (s *server) dhcpConfig() (dhcp.Config, error) {
 	d := dhcp.Config{Interface: s.cfg.Interface, Mode: dhcp.Mode(s.cfg.DHCP), Addr: s.addr, Source: s.boot,
-		Loader: s.boot.Loader, Script: s.boot.ScriptURL, Known: s.broker.Known, Observe: s.broker.Observe, Log: s.log,
+		Loader: s.boot.Loader, Script: s.boot.ScriptURL, Prefix: s.boot.Prefix, Known: s.broker.Known, Observe: s.broker.Observe, Log: s.log,
 		LeaseFile: filepath.Join(s.cfg.Data, "leases")}
 	var err error
 	switch {
@@ -453,7 +453,7 @@ func (s *server) openAPI(context.Context) error {
 	}
 	s.newToken = token
 	s.handler, err = api.New(api.Config{Broker: s.broker, Images: s.images, Files: s.ramdisks, Boot: s.boot, TokenHash: hash, BaseURL: s.url,
-		PlainSecrets: s.cfg.PlainSecrets, Log: s.log})
+		Metrics: metrics(s.dhcp, s.tftp, s.log), PlainSecrets: s.cfg.PlainSecrets, Log: s.log})
 	if err != nil {
 		return err
 	}
