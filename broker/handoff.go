@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -45,9 +46,21 @@ func (h *Handoff) check() error {
 		return invalid("%s", err)
 	}
 	for _, k := range slices.Sorted(maps.Keys(h.Config)) {
-		if h.Config[k] == hiddenSecret && !t.Parameters[k].Secret {
-			return invalid("config: %s is %s, which stands for a secret, and it is none: write its value", k, hiddenSecret)
+		if err := checkShown(h.Config[k]); err != nil && !t.Parameters[k].Secret {
+			return invalid("config: %s: %s", k, err)
 		}
+	}
+	return nil
+}
+
+// checkShown takes a value that readers see, who see no secrets.
+func checkShown(v string) error {
+	u, err := url.Parse(v)
+	switch {
+	case v == hiddenSecret, strings.Contains(v, "://"+hiddenSecret+"@"):
+		return fmt.Errorf("%s stands for what was hidden: write it out", hiddenSecret)
+	case err == nil && u.User != nil && u.Scheme != "ssh":
+		return errors.New("a user and password in it would be shown to readers: give them by a parameter that is secret")
 	}
 	return nil
 }

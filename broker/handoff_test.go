@@ -169,6 +169,9 @@ func TestHandoffsThatAreRefused(t *testing.T) {
 		{"a type that is none", "type: chef", `no type "chef"`},
 		{"parameters of a type", "type: noop\nparameters: {a: {}}", "belong to a template"},
 		{"a configuration that lacks something", "type: puppet\nconfig: {environment: x}", "server is missing"},
+		{"what a reader was shown", "type: puppet\nconfig: {server: '***'}", "server: *** stands for what was hidden"},
+		{"what a reader was shown of a URL", "type: ansible-pull\nconfig: {url: 'ssh://***@git.example.net/x'}", "url: *** stands for what was hidden"},
+		{"a password in a URL", "type: ansible-pull\nconfig: {url: 'https://a:canary@git.example.net/x'}", "url: a user and password in it"},
 		{"a value printed as it is", "template: 'echo {{.Node.ID}}'", "printed as it is"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

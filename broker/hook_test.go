@@ -174,6 +174,20 @@ func TestHookEventsHaveRazorsNames(t *testing.T) {
 	}
 }
 
+func TestANodeThatIsTakenBackIsUnbound(t *testing.T) {
+	r := newHookRig(t, broker.Config{})
+	x := newReceiver(t, nil)
+	mustApply(t, r.Broker, "kind: Hook\nname: h\non: [node.unbound]\nurl: "+x.url+"\n---\nkind: Policy\nname: keep\nmatch: all\ntask: discover-only\nhostname: n{{.Seq}}.example.net\napproval: automatic\n")
+	n := r.machine(t, 1)
+	if _, err := r.Do(t.Context(), n.ID, broker.Act{Verb: "undeploy", Who: "tester"}); err != nil {
+		t.Fatal(err)
+	}
+	m := <-x.told
+	if m.Event != "node.unbound" || m.Node.ID != n.ID || m.Policy != nil || m.Data["policy"] != "keep" || m.Data["hostname"] != "n1.example.net" {
+		t.Errorf("told %+v of %+v: %v", m, m.Node, m.Data)
+	}
+}
+
 // F27: what fails comes again as the same message, and what follows waits for it.
 func TestF27AMessageIsToldUntilItIsTaken(t *testing.T) {
 	r := newHookRig(t, broker.Config{})
@@ -348,6 +362,26 @@ func TestWhereChoosesNodes(t *testing.T) {
 	list, err := r.Hooks(t.Context())
 	if err != nil || len(list) != 1 || list[0].Delivered != 1 || list[0].Undecided != 1 || !strings.Contains(list[0].UndecidedWhy, "rotational") {
 		t.Errorf("Hooks = %+v, %v", list, err)
+	}
+}
+
+// A hook's rule is in either of the two languages, and may ask for tags.
+func TestWhereIsWrittenAsTags(t *testing.T) {
+	r := newHookRig(t, broker.Config{})
+	x := newReceiver(t, nil)
+	mustApply(t, r.Broker, "kind: Tag\nname: third\nrule: facts.disks[0].size_bytes == 3\n---\n"+
+		hookDoc("own", x.url, "where: tag('third')\n")+hookDoc("razors", x.url, "where: [\"has_macaddress\", \"52:54:00:bb:00:03\"]\n"))
+	for n := range 4 {
+		r.machine(t, n)
+	}
+	var got []string
+	for range 2 {
+		m := <-x.told
+		got = append(got, m.Hook.Name+" "+m.Node.MACs[0])
+	}
+	slices.Sort(got)
+	if diff := cmp.Diff([]string{"own 52:54:00:bb:00:03", "razors 52:54:00:bb:00:03"}, got); diff != "" {
+		t.Errorf("told (-want +got):\n%s", diff)
 	}
 }
 

@@ -41,6 +41,49 @@ const ship = bigTag + "---\nkind: Tag\nname: small\nrule: len(facts.disks) == 1\
 	"kind: Policy\nname: few\ntags: [small]\ntask: image\nrepo: debian\napproval: automatic\nwipe: true\nmax: 3\n---\n" +
 	"kind: Policy\nname: rest\norder: 200\ntags: [small]\ntask: discover-only\napproval: automatic\n"
 
+// A plan of hooks and handoffs leaves them, their cursors and what they are told as they were; and it seals no secret of
+// its own: the apply after it is of the same.
+func TestAPlanOfHooksChangesNothing(t *testing.T) {
+	b := rackOf(t, 1)
+	mustApply(t, b, hookDoc("old", "https://192.0.2.1/", ""))
+	const docs = "kind: Hook\nname: new\non: [node.active]\nurl: https://192.0.2.1/\nsecret: " + canarySecret + "\nwhere: tag('none')\n---\n" +
+		"kind: Handoff\nname: h\ntemplate: join {{.Config.key | sh}}\nparameters: {key: {secret: true}}\nconfig: {key: canary}\n"
+	results := func(list []broker.Applied) (said []string) {
+		for _, r := range list {
+			said = append(said, fmt.Sprint(r))
+		}
+		return said
+	}
+	want := []string{"{Hook new created [there is no tag none, which the rule refers to at line 1, column 1]}", "{Handoff h created []}", "{Hook old deleted []}"}
+	for range 2 {
+		p, err := plan(t, b, docs, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(want, results(p.Objects)); d != "" {
+			t.Fatalf("the plan (-want +got):\n%s", d)
+		}
+	}
+	list, err := b.Hooks(t.Context())
+	if err != nil || len(list) != 1 || list[0].Hook.Name != "old" || list[0].After == 0 || len(names(t, b, "Handoff")) != 0 {
+		t.Errorf("after the plan there are the hooks %+v (%v) and handoffs %v", list, err, names(t, b, "Handoff"))
+	}
+	objects, err := broker.ParseObjects([]byte(docs))
+	if err != nil {
+		t.Fatal(err)
+	}
+	done, err := b.Replace(t.Context(), objects, "tester")
+	if d := cmp.Diff(want, results(done)); d != "" || err != nil {
+		t.Errorf("the apply (-want +got), %v:\n%s", err, d)
+	}
+	if list, err := b.Hooks(t.Context()); err != nil || len(list) != 1 || list[0].Hook.Name != "new" || list[0].After == 0 {
+		t.Errorf("after the apply there are the hooks %+v, %v", list, err)
+	}
+	if p, err := plan(t, b, docs, true); err != nil || p.Objects[0].Result+" "+p.Objects[1].Result != "unchanged unchanged" {
+		t.Errorf("the plan of the same: %+v, %v", p, err)
+	}
+}
+
 // What a plan says is what the apply then does, to each node; and the plan itself does nothing.
 func TestPlanIsWhatApplyDoes(t *testing.T) {
 	b := rackOf(t, 6)

@@ -2,26 +2,13 @@ package api
 
 import (
 	"context"
-	"encoding/json"
 
 	"muster/broker"
 )
 
 func (s *server) listHooks(ctx context.Context, _ *struct{}) (*body[[]broker.HookStatus], error) {
 	list, err := s.Broker.Hooks(ctx)
-	for i := 0; err == nil && i < len(list); i++ {
-		list[i].Hook, err = hookSeenBy(ctx, list[i].Hook)
-	}
 	return &body[[]broker.HookStatus]{list}, s.operatorError(err)
-}
-
-// hookSeenBy is a hook as its caller may see it.
-func hookSeenBy(ctx context.Context, h broker.Hook) (seen broker.Hook, err error) {
-	raw, err := json.Marshal(h)
-	if err == nil {
-		err = json.Unmarshal(seenBy(ctx, broker.Object{Kind: broker.KindHook, Name: h.Name, Doc: raw}), &seen)
-	}
-	return seen, err
 }
 
 func (s *server) deadLetters(ctx context.Context, in *struct {

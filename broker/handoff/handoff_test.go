@@ -219,6 +219,35 @@ func TestAnOwnTemplate(t *testing.T) {
 	}
 }
 
+// Metadata is what rules read: its values have types, and a script has them as people write them.
+func TestMetadataInATemplate(t *testing.T) {
+	meta := map[string]any{"n": 20261127001.0, "half": 0.5, "yes": true, "list": []any{"a b", 2.0, false}, "text": "it's"}
+	for _, tt := range []struct{ name, text, want string }{
+		{"a number has no exponent", "{{.Node.Metadata.n | sh}} {{.Node.Metadata.half | sh}}", "'20261127001' '0.5'"},
+		{"a truth", "{{.Node.Metadata.yes | sh}}{{if .Node.Metadata.yes}} on{{end}}", "'true' on"},
+		{"a list is JSON", "{{.Node.Metadata.list | sh}} {{.Node.Tags | sh}}", `'["a b",2,false]' '["w","w"]'`},
+		{"a list that is joined", `{{join .Node.Metadata.list "," | sh}} {{join .Node.Tags ":" | sh}}`, "'a b,2,false' 'w:w'"},
+		{"a list that is gone through", "{{range .Node.Metadata.list}}{{. | sh}};{{end}}", "'a b';'2';'false';"},
+		{"what is not there", `{{index .Node.Metadata "none" | sh}} {{join (index .Node.Metadata "none") "," | sh}}`, "'' ''"},
+		{"all of it", "{{.Node.Metadata | json | sh}}", `'{"half":0.5,"list":["a b",2,false],"n":20261127001,"text":"it'\''s","yes":true}'`},
+		{"join of a text", `{{join .Node.Metadata.text "," | sh}}`, ""},
+		{"a range over a number", "{{range .Node.Metadata.n}}x{{end}}", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			script, err := parseText(tt.text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			v := values("w")
+			v.Node.Metadata = meta
+			got, err := (&Type{script: script}).execute(v)
+			if (err != nil) != (tt.want == "") || err == nil && got != tt.want {
+				t.Errorf("%s = %s, %v; want %s", tt.text, got, err, tt.want)
+			}
+		})
+	}
+}
+
 func TestConfigurationsThatAreRefused(t *testing.T) {
 	for _, tt := range []struct {
 		name, of string

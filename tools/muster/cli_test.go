@@ -52,7 +52,7 @@ func called(t *testing.T, args ...string) (code int, out, errOut string) {
 func TestWrongCallsAreStatusTwo(t *testing.T) {
 	for _, args := range [][]string{{"bogus"}, {"node", "bogus"}, {"ramdisk", "bogus"}, {"get"}, {"get", "colours"}, {"get", "nodes", "a", "b"}, {"get", "nodes", "--bogus"},
 		{"describe", "node"}, {"node", "hold"}, {"timeline"}, {"token", "create"}, {"apply"}, {"explain", "a", "b"}, {"get", "events", "--since", "never"}, {"--server", "x", "get", "nodes"},
-		{"token", "create", "x", "--expires", "-1h"}} {
+		{"token", "create", "x", "--expires", "-1h"}, {"hook", "dead"}, {"hook", "retry"}, {"hook", "retry", "h", "x"}, {"hook", "try", "h"}} {
 		code, out, errOut := called(t, args...)
 		if code != 2 || !strings.HasPrefix(errOut, "muster: ") || out != "" {
 			t.Errorf("muster %s = %d, %q, %q; want 2 and a word of why", strings.Join(args, " "), code, out, errOut)
@@ -89,14 +89,15 @@ func TestJSONOfEveryCommand(t *testing.T) {
 	t.Setenv("MUSTER_SERVER", url)
 	t.Setenv("MUSTER_TOKEN", secret)
 	file := t.TempDir() + "/tag.yaml"
-	write(t, file, "kind: Tag\nname: a\nrule: 1 == 1\n")
+	write(t, file, "kind: Tag\nname: a\nrule: 1 == 1\n---\nkind: Hook\nname: h\non: [node.active]\nurl: https://192.0.2.1/\nwhere: 1 == 2\n---\nkind: Handoff\nname: h\ntype: noop\n")
 	calls := []struct{ path, args string }{
-		{"apply", "-f " + file}, {"get", "nodes"}, {"get", "nodes @a"}, {"get", "tags"}, {"get", "tag a"}, {"get", "events"}, {"get", "ramdisks"}, {"describe", "node node1"}, {"describe", "tag a"},
+		{"apply", "-f " + file}, {"get", "nodes"}, {"get", "nodes @a"}, {"get", "tags"}, {"get", "tag a"}, {"get", "events"}, {"get", "ramdisks"}, {"get", "hooks"}, {"get", "hook h"}, {"get", "handoffs"}, {"describe", "hook h"}, {"describe", "handoff h"},
+		{"describe", "node node1"}, {"describe", "tag a"},
 		{"describe", "ramdisk r"}, {"explain", "node1"}, {"explain", "all"}, {"render", "node1"}, {"timeline", "node1"}, {"timeline", "all"},
 		{"node protect", "node1"}, {"node unprotect", "all"}, {"node hold", "node1"}, {"node release", "node1"}, {"node resolve", "node1,node1"}, {"node abort", "node1,node1"}, {"node reinstall", "node1,node1"},
 		{"plan", "-f " + file}, {"node meta", "node1 a=1 b-"}, {"node pin", "node1,node1 --policy p"}, {"node unpin", "node1"}, {"node clean", "node1,node1"}, {"node inspect", "node1,node1"},
 		{"node manage", "node1,node1"}, {"node provide", "node1,node1"}, {"node deploy", "node1,node1"}, {"node undeploy", "node1,node1"},
-		{"token create", "alice"}, {"token list", ""}, {"token revoke", "alice"}, {"node delete", "all --yes"}, {"delete", "tag a"},
+		{"hook dead", "h"}, {"hook retry", "h"}, {"hook try", "h node1"}, {"token create", "alice"}, {"token list", ""}, {"token revoke", "alice"}, {"node delete", "all --yes"}, {"delete", "tag a"},
 	}
 	root, all := rootCommand(), map[string]*cobra.Command{}
 	finish(root)
