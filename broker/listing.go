@@ -64,7 +64,7 @@ type listing struct {
 	NodeQuery
 	from    cursor
 	key     func(*NodeSummary) string // nil: as they were made
-	where   *rule.Program
+	where   program
 	cat     *catalog
 	ids     []string // of Range, as they were made; nil: all nodes
 	page    *NodePage
@@ -95,7 +95,7 @@ func (b *Broker) newListing(q NodeQuery) (l *listing, err error) {
 		}
 	}
 	if q.Where != "" {
-		if l.where, err = b.schema.Compile(q.Where); err != nil {
+		if l.where, err = compileRule(b.schema, Rule(q.Where)); err != nil {
 			return nil, invalid("where: %s", err)
 		}
 	}
@@ -249,7 +249,7 @@ func (l *listing) take(n *Node) error {
 		if err != nil {
 			return err
 		}
-		switch r := l.where.Eval(&env.own); r.Verdict {
+		switch r := l.where.eval(env); r.Verdict {
 		case rule.No:
 			return nil
 		case rule.Undecided:
