@@ -12,7 +12,7 @@ PACKAGES = qemu-system-x86 seabios ipxe-qemu ovmf iproute2 ipxe shim-signed grub
 
 export CGO_ENABLED = 0
 
-.PHONY: all build run deps test test-short test-lab test-boot bench-facts bench-ramdisk bench-boot race fuzz lint clean
+.PHONY: all build run deps test test-short test-lab test-boot bench-facts bench-ramdisk bench-boot bench-broker race fuzz lint clean
 
 all: build
 
@@ -82,6 +82,10 @@ bench-ramdisk: deps build
 # DHCP, TFTP and HTTP beside the servers of the field, interleaved (as root).
 bench-boot: deps build
 	MUSTER_BENCH=1 MUSTER_CACHE=$(abspath $(CACHE)) $(GO) test -count=1 -timeout 120m -run 'BenchTFTP|BenchDHCP|BenchPerfdhcp|BenchHTTP' -v ./tools/lab
+
+# Decisions, durable check-ins, tags and plans with 10,000 nodes, beside SQLite alone and the same question in Go.
+bench-broker: build
+	MUSTER_BENCH=1 $(GO) test -count=1 -timeout 120m -run BenchBroker -v ./tools/lab
 
 race:
 	CGO_ENABLED=1 $(GO) test -race -short ./...

@@ -356,6 +356,18 @@ func (b *bell) hear(node string) <-chan struct{} {
 	return c
 }
 
+// waiting names the nodes that somebody waits for.
+func (b *bell) waiting() (nodes []string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for n := range b.ring {
+		if n != "" {
+			nodes = append(nodes, n)
+		}
+	}
+	return nodes
+}
+
 func (b *bell) wake(nodes []string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

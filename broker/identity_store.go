@@ -13,6 +13,9 @@ import (
 // look finds the nodes that have any of the ids.
 func look(tx Tx, token *Node, k Keys) (v view, err error) {
 	v.Token = token
+	if token != nil && slices.ContainsFunc(k.MACs, func(m string) bool { return slices.Contains(token.Keys.MACs, m) }) {
+		v.MACs = []*Node{token} // it need not be read again
+	}
 	for _, m := range k.MACs {
 		if slices.ContainsFunc(v.MACs, func(n *Node) bool { return slices.Contains(n.Keys.MACs, m) }) {
 			continue // a MAC has one node
@@ -28,7 +31,11 @@ func look(tx Tx, token *Node, k Keys) (v view, err error) {
 	slices.SortStableFunc(v.MACs, func(a, b *Node) int {
 		return cmp.Or(a.Created.Compare(b.Created), strings.Compare(a.ID, b.ID))
 	})
-	if k.UUID != "" {
+	switch {
+	case k.UUID == "":
+	case token != nil && token.Keys.UUID == k.UUID:
+		v.UUID = token
+	default:
 		if v.UUID, err = orNil(tx.NodeByKey(KeyUUID, k.UUID)); err != nil {
 			return v, err
 		}

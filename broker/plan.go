@@ -102,14 +102,16 @@ type taker struct {
 func (b *Broker) foresee(ctx context.Context, cat *catalog) ([]*prospect, error) {
 	var mu sync.Mutex
 	var all []*prospect
-	err := b.eachNode(ctx, func(n *Node) error {
-		l, err := b.prospect(cat, n)
-		if err != nil {
-			return err
+	err := b.eachPage(ctx, nil, func(nodes []*Node) error {
+		for _, n := range nodes {
+			l, err := b.prospect(cat, n)
+			if err != nil {
+				return fmt.Errorf("node %s: %w", n.ID, err)
+			}
+			mu.Lock()
+			all = append(all, l)
+			mu.Unlock()
 		}
-		mu.Lock()
-		defer mu.Unlock()
-		all = append(all, l)
 		return nil
 	})
 	slices.SortFunc(all, func(a, z *prospect) int { return cursor{ID: a.Node}.compare(cursor{ID: z.Node}) })

@@ -65,29 +65,27 @@ func tagsText(n *Node) string {
 }
 
 // Reconcile evaluates the tags of all nodes and binds those that wait and are now taken. Nodes are looked at beside each
-// other on a snapshot, and written, many at once, where that may change them.
+// other on snapshots, those first whose agents wait for an order, and written where that may change them.
 func (b *Broker) Reconcile(ctx context.Context) error {
-	var touched []string
-	var mu sync.Mutex
 	cat := b.cat.Load()
-	err := b.eachNode(ctx, func(n *Node) error {
-		changes, err := cat.mayChange(n, b.now())
-		if err != nil || !changes {
-			return err
+	err := b.eachPage(ctx, b.bell.waiting(), func(nodes []*Node) error {
+		var touched []string
+		for _, n := range nodes {
+			changes, err := cat.mayChange(n, b.now())
+			if err != nil {
+				return fmt.Errorf("node %s: %w", n.ID, err)
+			}
+			if changes {
+				touched = append(touched, n.ID)
+			}
 		}
-		mu.Lock()
-		defer mu.Unlock()
-		touched = append(touched, n.ID)
-		return nil
+		if len(touched) == 0 {
+			return nil
+		}
+		return b.update(ctx, func(tx Tx) ([]string, error) { return b.reconsider(tx, touched) })
 	})
 	if err != nil {
-		return fmt.Errorf("evaluate tags: %w", err)
-	}
-	const atOnce = 64
-	for batch := range slices.Chunk(touched, atOnce) {
-		if err := b.update(ctx, func(tx Tx) ([]string, error) { return b.reconsider(tx, batch) }); err != nil {
-			return fmt.Errorf("reconsider nodes: %w", err)
-		}
+		return fmt.Errorf("reconsider nodes: %w", err)
 	}
 	return nil
 }
@@ -149,8 +147,9 @@ func (b *Broker) reconsider(tx Tx, batch []string) (changed []string, err error)
 	return changed, nil
 }
 
-// eachNode calls f for every node, several at once, in the order they were created as far as that goes.
-func (b *Broker) eachNode(ctx context.Context, f func(*Node) error) error {
+// eachPage calls f for all nodes, some at a time and several at once: first for those that are named, then as they were
+// created.
+func (b *Broker) eachPage(ctx context.Context, first []string, f func([]*Node) error) error {
 	var ids []string
 	err := b.cfg.Store.View(ctx, func(tx Tx) (err error) {
 		ids, err = tx.NodeIDs()
@@ -159,6 +158,11 @@ func (b *Broker) eachNode(ctx context.Context, f func(*Node) error) error {
 	if err != nil {
 		return err
 	}
+	named := map[string]bool{}
+	for _, id := range first {
+		named[id] = true
+	}
+	slices.SortStableFunc(ids, func(a, z string) int { return before(named[a], named[z]) })
 	const page = 32
 	pages := make(chan []string)
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -167,7 +171,11 @@ func (b *Broker) eachNode(ctx context.Context, f func(*Node) error) error {
 	for range runtime.GOMAXPROCS(0) {
 		wg.Go(func() {
 			for ids := range pages {
-				if err := b.nodesOf(ctx, ids, f); err != nil {
+				nodes, err := b.nodesOf(ctx, ids)
+				if err == nil {
+					err = f(nodes)
+				}
+				if err != nil {
 					cancel(err)
 					return
 				}
@@ -187,21 +195,30 @@ feed:
 	return context.Cause(ctx)
 }
 
-// nodesOf calls f for the nodes with these ids that are still there.
-func (b *Broker) nodesOf(ctx context.Context, ids []string, f func(*Node) error) error {
-	return b.cfg.Store.View(ctx, func(tx Tx) error {
+// before orders what is wanted first.
+func before(a, z bool) int {
+	switch {
+	case a == z:
+		return 0
+	case a:
+		return -1
+	}
+	return 1
+}
+
+// nodesOf reads the nodes with these ids that are still there.
+func (b *Broker) nodesOf(ctx context.Context, ids []string) (nodes []*Node, err error) {
+	err = b.cfg.Store.View(ctx, func(tx Tx) error {
 		for _, id := range ids {
-			n, err := tx.Node(id)
-			if errors.Is(err, ErrNotFound) {
-				continue
-			}
-			if err == nil {
-				err = f(n)
-			}
+			n, err := orNil(tx.Node(id))
 			if err != nil {
-				return fmt.Errorf("node %s: %w", id, err)
+				return err
+			}
+			if n != nil {
+				nodes = append(nodes, n)
 			}
 		}
 		return nil
 	})
+	return nodes, err
 }

@@ -325,7 +325,15 @@ func (b *brokerBench) waiting() {
 	b.row("policy applied to order told, 100 waiting agents", fmt.Sprintf("p50 %v, last %v", all[agents/2].Round(time.Millisecond), all[agents-1].Round(time.Millisecond)), fmt.Sprintf("goal 1 s; apply returned after %v", applied.Round(time.Millisecond)))
 }
 
-func (b *brokerBench) plan() {}
+// plan judges all nodes by other rules, and changes nothing.
+func (b *brokerBench) plan() {
+	objects, err := broker.ParseObjects([]byte(strings.ReplaceAll(b.documents(), ">= 1\n", ">= 2\n")))
+	b.must(err)
+	began := time.Now()
+	p, err := b.broker.Plan(b.t.Context(), objects, true)
+	b.must(err)
+	b.row("plan of all tags and policies", time.Since(began).Round(time.Millisecond).String(), fmt.Sprintf("%d nodes would change, %d not", p.Changed, p.Same))
+}
 
 func (b *brokerBench) memory() {
 	runtime.GC()

@@ -72,6 +72,7 @@ var noJSON = map[string]string{
 	"ramdisk build": "-o is its file", "ramdisk repack": "-o is its file", "ramdisk add": "-o is its file", "ramdisk remove": "-o is its file", "ramdisk sign": "makes files", "ramdisk unpack": "ramdisk tests read it",
 	"ramdisk list": "ramdisk tests read it", "ramdisk diff": "ramdisk tests read it", "ramdisk check": "ramdisk tests read it", "ramdisk import": "the life story of ramdisks reads it", "repo import": "needs an image",
 	"completion bash": "a shell's program", "completion zsh": "a shell's program", "completion fish": "a shell's program", "completion powershell": "a shell's program",
+	"backup": "makes a file", "restore": "reads a file; the life story of backups reads what it says",
 	"events export": "lines of JSON, whatever is asked for",
 }
 
