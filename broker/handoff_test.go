@@ -118,6 +118,26 @@ func TestT9AHandoffIsFetchedWhileItsStageRuns(t *testing.T) {
 	}
 }
 
+// A machine whose stage was given up is done after all: it is handed over as one that was in time.
+func TestAHandoffMayBeLate(t *testing.T) {
+	b := newBroker(t)
+	mustApply(t, b, handoffDocs)
+	n, token := installing(t, b)
+	wrote(t, b, n)
+	if err := b.Walk(t.Context(), n.ID, "fail"); err != nil {
+		t.Fatal(err)
+	}
+	text, err := b.Handoff(t.Context(), token, "first-boot")
+	err2 := b.ReportHandoff(t.Context(), token, "first-boot", "0", "")
+	err3 := b.EndStage(t.Context(), token, "first-boot", nil)
+	if err := errors.Join(err, err2, err3); err != nil || !strings.Contains(text, "canary-of-the-key") {
+		t.Errorf("Handoff = %q, %v", text, err)
+	}
+	if got := node(t, b, n.ID); got.State != broker.Active || got.LastError != "" {
+		t.Errorf("the node is %s: %s", got.State, got.LastError)
+	}
+}
+
 // wrote has the agent report that the disk is written.
 func wrote(t *testing.T, b *broker.Broker, n *broker.Node) {
 	t.Helper()

@@ -15,7 +15,7 @@ import (
 
 const canarySecret = "whsec_Y2FuYXJ5Y2FuYXJ5Y2FuYXJ5Y2FuYXJ5"
 
-// T11, T12: a canary in the secret is nowhere in the store's files, the API's answers, the journal and the log.
+// T11, T12: a canary in the secret is nowhere in the store's files and a backup of it, the API's answers, the journal and the log.
 func TestT12TheSecretIsSealed(t *testing.T) {
 	r := newHookRig(t, broker.Config{})
 	x := newReceiver(t, func(w http.ResponseWriter, _ int) { w.WriteHeader(http.StatusGone) })
@@ -46,10 +46,14 @@ func TestT12TheSecretIsSealed(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.stop()
+	var backup bytes.Buffer
+	if err := r.kept.Backup(t.Context(), &backup, testTime); err != nil || !strings.Contains(backup.String(), "sealed:") {
+		t.Fatalf("the backup is %s, %v", &backup, err)
+	}
 	if err := r.close(); err != nil {
 		t.Fatal(err)
 	}
-	shown := map[string]string{"objects": shownHook, "hooks": fmt.Sprintf("%+v", hooks), "journal": fmt.Sprint(events), "letters": fmt.Sprint(letters), "log": r.log.String()}
+	shown := map[string]string{"objects": shownHook, "hooks": fmt.Sprintf("%+v", hooks), "journal": fmt.Sprint(events), "letters": fmt.Sprint(letters), "backup": backup.String(), "log": r.log.String()}
 	files, err := filepath.Glob(filepath.Join(r.dir, "*"))
 	if err != nil || len(files) == 0 {
 		t.Fatalf("files %v, %v", files, err)

@@ -33,6 +33,7 @@ type hookRig struct {
 	dir  string // of the store
 	log  bytes.Buffer
 	stop func() // ends the broker, not the store
+	kept *store.Store
 
 	close func() error // of the store
 }
@@ -50,6 +51,7 @@ func openHookRig(t *testing.T, dir string, cfg broker.Config) *hookRig {
 	if err != nil {
 		t.Fatal(err)
 	}
+	r.kept = s
 	cfg.Store, cfg.Key, cfg.BaseURL, cfg.Log = s, broker.Key{1}, "http://192.0.2.10:8080", slog.New(slog.NewTextHandler(&r.log, nil))
 	cfg.HookAllow = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 	if cfg.HookPause == nil {

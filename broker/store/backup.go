@@ -19,7 +19,8 @@ import (
 
 // A backup is lines of JSON, each one record: a head, objects, nodes in the order they came, the journal, counters, and
 // an end with the sum of all bytes before it. Both engines write and read the same, so that it also takes a broker from
-// SQLite to PostgreSQL. It holds what the store holds, and that is no secret: tokens are derived from server.key.
+// SQLite to PostgreSQL. It holds what the store holds, and that is no secret in clear: tokens are derived from server.key, and what
+// hooks and handoffs have is sealed with it (T12).
 type record struct {
 	Head    *head           `json:"backup,omitempty"`
 	Object  *object         `json:"object,omitempty"`
