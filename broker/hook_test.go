@@ -291,6 +291,13 @@ func TestGivingUp(t *testing.T) {
 			t.Errorf("%s was given up after %d attempts; want %d to %d", tt.hook, n, tt.least, tt.most)
 		}
 	}
+	if err := r.DeleteObject(t.Context(), "Hook", "gone", "tester"); err != nil {
+		t.Fatal(err)
+	}
+	mustApply(t, r.Broker, hookDoc("gone", gone.url, ""))
+	if letters, err := r.DeadLetters(t.Context(), "gone"); err != nil || len(letters) != 0 {
+		t.Errorf("a hook made anew has the dead letters of another: %+v, %v", letters, err)
+	}
 }
 
 var testTime = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
@@ -372,7 +379,7 @@ func TestWhereIsWrittenAsTags(t *testing.T) {
 	r := newHookRig(t, broker.Config{})
 	x := newReceiver(t, nil)
 	mustApply(t, r.Broker, "kind: Tag\nname: third\nrule: facts.disks[0].size_bytes == 3\n---\n"+
-		hookDoc("own", x.url, "where: tag('third')\n")+hookDoc("razors", x.url, "where: [\"has_macaddress\", \"52:54:00:bb:00:03\"]\n"))
+		hookDoc("own", x.url, "where: tag('third')\n")+hookDoc("razors", x.url, "where: [and, [has_macaddress, \"52:54:00:bb:00:03\"], [\"=\", 5.0, 5.0]]\n"))
 	for n := range 4 {
 		r.machine(t, n)
 	}
@@ -384,6 +391,9 @@ func TestWhereIsWrittenAsTags(t *testing.T) {
 	slices.Sort(got)
 	if diff := cmp.Diff([]string{"own 52:54:00:bb:00:03", "razors 52:54:00:bb:00:03"}, got); diff != "" {
 		t.Errorf("told (-want +got):\n%s", diff)
+	}
+	if list, err := r.Hooks(t.Context()); err != nil || list[1].Hook.Where != `["and",["has_macaddress","52:54:00:bb:00:03"],["=",5.0,5.0]]` {
+		t.Errorf("the rule is kept as %+v, %v; want its numbers as they were written", list, err)
 	}
 }
 
