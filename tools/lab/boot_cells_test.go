@@ -139,5 +139,5 @@ var cells = []cell{
 	{firmware: UEFI, dhcp: "server", loader: "grub, disk chosen", config: longMenu + "uefi_loader: grub\n",
 		asks: []string{"tftp grubx64.efi", "tftp /x86_64-efi.cfg", "tftp /local.cfg"}, choice: &choice{prompt: "local disk", key: "l", shows: diskSays, disk: true}},
 	{firmware: UEFI, dhcp: "server", loader: "snponly, disk chosen", config: longMenu,
-		asks: []string{"tftp snponly.efi", "http boot/ipxe"}, choice: &choice{prompt: "local disk", key: "l", shows: diskSays, disk: true}},
+		asks: []string{"tftp snponly.efi", "http boot/ipxe", "http boot/ipxe"}, choice: &choice{prompt: "local disk", key: "l", shows: diskSays, disk: true}},
 }
