@@ -236,8 +236,11 @@ func (b *cellBoot) choose(ctx context.Context) error {
 		return b.stuck(err)
 	}
 	b.took = time.Since(b.life.Start)
-	asked := b.asks[len(b.asks)-1]
-	_, err = b.life.Until(ctx, asked, func(e broker.Event) bool { return asks(e, asked) })
+	left := ahead(b.life.Events, b.asks) // a name may be asked for twice: before the menu, and for what was chosen
+	_, err = b.life.Until(ctx, strings.Join(left, ", "), func(e broker.Event) bool {
+		left = ahead([]broker.Event{e}, left)
+		return len(left) == 0
+	})
 	return err
 }
 
@@ -293,15 +296,20 @@ func asks(e broker.Event, what string) bool {
 	return e.Kind == proto && strings.Contains(e.Data["name"], name) && e.Data["what"] != "miss"
 }
 
-// checkWay looks for the names in the machine's events, in their order.
-func checkWay(t *testing.T, l *Life, names []string) {
-	t.Helper()
-	for _, e := range l.Events {
+// ahead are the names that the machine did not ask for yet, of those that it asks for in this order.
+func ahead(events []broker.Event, names []string) []string {
+	for _, e := range events {
 		if len(names) > 0 && asks(e, names[0]) {
 			names = names[1:]
 		}
 	}
-	if len(names) > 0 {
+	return names
+}
+
+// checkWay looks for the names in the machine's events, in their order.
+func checkWay(t *testing.T, l *Life, names []string) {
+	t.Helper()
+	if names := ahead(l.Events, names); len(names) > 0 {
 		t.Errorf("the machine came without asking for %q:\n%s", names, l.Timeline())
 	}
 }
