@@ -61,7 +61,7 @@ func FormatOf(name string) string {
 // functions are those of all formats; what text/template has beyond builtins could burn time or memory, or print
 // without quoting.
 var (
-	functions = template.FuncMap{"json": jsonText, "join": join, "base64": base64Text, "lines": lines, "has": has, "fail": fail}
+	functions = template.FuncMap{"json": jsonText, "join": join, "base64": base64Text, "has": has, "fail": fail}
 	builtins  = []string{"and", "or", "not", "eq", "ne", "len", "index"}
 )
 
@@ -226,15 +226,6 @@ func join(list any, separator string) (string, error) {
 func base64Text(v any) (string, error) {
 	s, err := text(v)
 	return base64.StdEncoding.EncodeToString([]byte(s)), err
-}
-
-// lines is a text as a list of its lines.
-func lines(v any) ([]string, error) {
-	s, err := text(v)
-	if err != nil || s == "" {
-		return nil, err
-	}
-	return strings.Split(strings.TrimSuffix(s, "\n"), "\n"), nil
 }
 
 // has says whether a list has a member.

@@ -18,7 +18,7 @@
 //	line     text without control characters                               format text
 //	word     letters, digits and ._:/@+,=~[]- only                          formats text, cmd
 //
-// Anywhere in a pipe: json, join LIST SEPARATOR, base64, lines (of a text, as a list), has LIST VALUE, fail TEXT (ends
+// Anywhere in a pipe: json, join LIST SEPARATOR, base64, has LIST VALUE, fail TEXT (ends
 // the rendering with that error), and and, or, not, eq, ne, len, index of text/template.
 package render
 

@@ -25,7 +25,7 @@ boot                                                           < boot/dhcp, boot
 broker/rule                                                    < broker/rule/razor
 boot/kargs                                                     < broker/render
 broker/render                                                  < broker/handoff
-agent/facts, boot, broker/render                               < broker/task
+agent/facts, boot, boot/kargs, broker/render                   < broker/task
 agent/facts, broker/rule, boot                                 < broker/repo
 agent/facts, boot, boot/kargs, boot/pin, broker/handoff, broker/hook, broker/noderange, broker/rule, broker/rule/razor, broker/task < broker
 agent/facts, broker                                            < broker/store, broker/store/storetest
