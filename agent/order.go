@@ -177,6 +177,8 @@ var orders = map[string]deed{
 	facts.OrderKexec:      {prepare: (*Agent).loadKernel, leave: func(a *Agent) error { return a.Kexec() }},
 	facts.OrderWriteImage: {prepare: (*Agent).writeImage},
 	facts.OrderWipe:       {prepare: (*Agent).wipeDisks},
+	facts.OrderRun:        {prepare: (*Agent).runProgram},
+	facts.OrderRescue:     {prepare: (*Agent).rescue},
 }
 
 func nothing(*Agent, context.Context, facts.Order) (facts.Report, error) { return facts.Report{}, nil }

@@ -92,6 +92,9 @@ func checkWipe(w facts.Wipe) error {
 		return fmt.Errorf("there is no way to wipe called %q", w.Method)
 	}
 	for i, t := range w.Disks {
+		if t.SizeBytes <= 0 {
+			return fmt.Errorf("the order says that disk %q has %d bytes", t.ID, t.SizeBytes)
+		}
 		if slices.ContainsFunc(w.Disks[:i], func(other facts.Target) bool { return other.ID == t.ID }) {
 			return fmt.Errorf("the order names disk %q twice", t.ID)
 		}

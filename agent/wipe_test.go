@@ -155,6 +155,7 @@ func TestRefusedWipes(t *testing.T) {
 		{"T53: a method that is a command", func(_ *testing.T, c *wipeCase) { c.order.Wipe.Method = "shred -n 3" },
 			`there is no way to wipe called "shred -n 3"`},
 		{"T53: a guard that is none", func(_ *testing.T, c *wipeCase) { c.order.Wipe.Lift = []string{"all"} }, `there is no guard called "all"`},
+		{"a disk of no bytes", func(_ *testing.T, c *wipeCase) { c.order.Wipe.Disks[1].SizeBytes = 0 }, `the order says that disk "naa.sdb" has 0 bytes`},
 		{"one disk twice", func(_ *testing.T, c *wipeCase) { c.order.Wipe.Disks[1] = c.order.Wipe.Disks[0] }, `the order names disk "naa.sda" twice`},
 		{"T52: a disk that is gone", func(_ *testing.T, c *wipeCase) { c.disks = c.disks[:1] }, `no disk has the id "naa.sdb" now`},
 		{"T52: another disk with the same id", func(_ *testing.T, c *wipeCase) { c.disks[2].ID = "naa.sdb" }, `several disks have the id "naa.sdb"`},
