@@ -44,6 +44,11 @@ type Config struct {
 	// nothing else from then on.
 	Verify, TrustOnly bool
 
+	// Owner says who has a lease of ours on that address, zero for nobody; if nil, leases are another server's.
+	Owner func(netip.Addr) boot.MAC
+	// RecipesByAddress gives recipes at fixed URLs, to the machine that has the address or says that it has the MAC.
+	RecipesByAddress bool
+
 	// Strangers is the most machines kept that were seen booting and never checked in; if 0, 1000.
 	Strangers int
 	// KeepEvents is how long events stay in the journal; if 0, for ever. Of each node the last of each kind stays.
@@ -264,6 +269,15 @@ func (b *Broker) step(n *Node, c boot.Client) boot.Step {
 	s := boot.Step{Kind: d.Step, Because: n.Title() + ": " + d.Because}
 	if d.Step == boot.StepRefuse {
 		s.Text = d.Because
+	}
+	if d.installs() {
+		installer, err := b.installStep(n)
+		if err != nil {
+			b.cfg.Log.Error("render the installer's step", "node", n.ID, "err", err)
+			return boot.Step{Kind: boot.StepRefuse, Because: s.Because, Text: "the installer can not be given: " + err.Error()}
+		}
+		installer.Because = s.Because
+		return installer
 	}
 	if r != nil {
 		b.load(&s, r)

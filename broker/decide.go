@@ -13,6 +13,11 @@ type Decision struct {
 	Because string        `json:"because"`
 }
 
+// installs says whether the step is an installer's.
+func (d Decision) installs() bool {
+	return d.Step == boot.StepKernel || d.Step == boot.StepChain || d.Step == boot.StepWinPE
+}
+
 // decide says what a node boots next. It is pure: the boot path, explain and render all ask it. t is the task of the
 // node's policy, nil when it has none.
 func decide(n *Node, t *task.Task) Decision {

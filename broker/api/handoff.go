@@ -17,7 +17,7 @@ func (s *server) showHandoff(ctx context.Context, in *nodePath) (*body[Script], 
 
 // handoff gives an installed system its script; 204 when nothing takes over.
 func (s *server) handoff(w http.ResponseWriter, r *http.Request) error {
-	text, err := s.Broker.Handoff(r.Context(), bearer(r), mux.Vars(r)["stage"])
+	text, err := s.Broker.Handoff(r.Context(), tokenOf(r), mux.Vars(r)["stage"])
 	if err != nil {
 		return err
 	}
@@ -37,7 +37,7 @@ func (s *server) handoffReport(w http.ResponseWriter, r *http.Request) error {
 	if err := r.ParseForm(); err != nil {
 		return &facts.FieldError{Path: "body", Msg: "want a form of at most 64 KiB"}
 	}
-	if err := s.Broker.ReportHandoff(r.Context(), bearer(r), mux.Vars(r)["stage"], r.PostForm.Get("status"), r.PostForm.Get("log")); err != nil {
+	if err := s.Broker.ReportHandoff(r.Context(), tokenOf(r), mux.Vars(r)["stage"], r.PostForm.Get("status"), r.PostForm.Get("log")); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)
