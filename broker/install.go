@@ -19,7 +19,7 @@ import (
 func (b *Broker) settle(tx Tx, n *Node, fresh bool) ([]Event, error) {
 	var verbs []Verb
 	switch {
-	case n.Facts == nil:
+	case !n.Facts.Known():
 	case n.State == Enroll:
 		verbs = []Verb{Manage, done}
 	case n.State == InspectWait && fresh:

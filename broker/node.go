@@ -27,10 +27,10 @@ type Node struct {
 	// resolves it.
 	Conflict string `json:"conflict,omitempty"`
 
-	Facts     *facts.Facts `json:"facts,omitempty"`
-	FactsHash string       `json:"facts_hash,omitempty"`
-	HWHash    string       `json:"hw_hash,omitempty"` // of Facts, without what is not hardware
-	FactsAt   time.Time    `json:"facts_at,omitzero"`
+	Facts     Facts     `json:"facts,omitzero"`
+	FactsHash string    `json:"facts_hash,omitempty"` // as agents tell it; "" asks them for the whole
+	HWHash    string    `json:"hw_hash,omitempty"`    // of Facts, without what is not hardware
+	FactsAt   time.Time `json:"facts_at,omitzero"`
 	// FactsState is what goes with the facts and changes from minute to minute, of the last check-in; no rule sees it.
 	FactsState   *facts.State `json:"facts_state,omitempty"`
 	FactsStateAt time.Time    `json:"facts_state_at,omitzero"`

@@ -143,7 +143,11 @@ func (p *candidate) takes(n *Node) (*facts.Disk, string) {
 	if !p.Task.Repo {
 		return nil, ""
 	}
-	d, err := pickDisk(n.Facts, p.Disk, p.Repo.RawBytes, p.Wipe || n.WipeOnce)
+	known, err := n.Facts.Whole()
+	if err != nil {
+		return nil, err.Error()
+	}
+	d, err := pickDisk(known, p.Disk, p.Repo.RawBytes, p.Wipe || n.WipeOnce)
 	if err != nil {
 		return nil, err.Error()
 	}
