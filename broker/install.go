@@ -19,7 +19,7 @@ import (
 func (b *Broker) settle(tx Tx, n *Node, fresh bool) ([]Event, error) {
 	var verbs []Verb
 	switch {
-	case n.Facts == nil:
+	case !n.Facts.Known():
 	case n.State == Enroll:
 		verbs = []Verb{Manage, done}
 	case n.State == InspectWait && fresh:
@@ -105,7 +105,14 @@ func (b *Broker) begin(n *Node, t *task.Task, stage int, disk *facts.Disk, wipe 
 	if stage == 1 {
 		n.Queued, n.QueuedWipe = time.Time{}, false
 		n.Phase, n.LastLog, n.Logs = "", "", 0
-		n.Target = targetOf(disk)
+		known, err := n.Facts.Whole()
+		if err != nil {
+			return nil, err
+		}
+		n.Target, n.Disk, n.BootMAC = targetOf(disk), ChosenDisk{}, bootMAC(n, known)
+		if disk != nil {
+			n.Disk = ChosenDisk(namedDisk(*disk))
+		}
 	}
 	s := t.Stages[stage-1]
 	var events []Event
