@@ -7,16 +7,20 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+
+	"muster/agent/packing"
 )
 
 // Repo is a disk image that was imported: its bytes lie in the content store under SHA256.
 type Repo struct {
 	Kind        string `json:"kind"`
 	Name        string `json:"name"`
-	SHA256      string `json:"sha256"`      // of the file as served
-	SizeBytes   int64  `json:"size_bytes"`  // of the file as served
-	RawBytes    int64  `json:"raw_bytes"`   // once unpacked
-	Compression string `json:"compression"` // zstd, gzip, none
+	SHA256      string `json:"sha256"`                 // of the file as served
+	SizeBytes   int64  `json:"size_bytes"`             // of the file as served
+	RawBytes    int64  `json:"raw_bytes"`              // once unpacked
+	Compression string `json:"compression"`            // zstd, gzip, xz, none
+	Chunks      string `json:"chunks,omitempty"`       // sha256 of the list of the unpacked image's chunks, which lies in the same store
+	ChunksBytes int64  `json:"chunks_bytes,omitempty"` // of that list
 }
 
 // Kinds of objects.
@@ -158,10 +162,12 @@ func (r *Repo) check() error {
 	switch {
 	case !sha256Form.MatchString(r.SHA256):
 		return invalid("sha256 %q: want 64 lower-case hexadecimal digits; muster repo import fills it in", r.SHA256)
-	case r.Compression != "zstd" && r.Compression != "gzip" && r.Compression != "none":
-		return invalid("compression %q: want zstd, gzip or none", r.Compression)
+	case !packing.Known(r.Compression):
+		return invalid("compression %q: want one of %s", r.Compression, packing.Names())
 	case r.SizeBytes <= 0 || r.RawBytes <= 0:
 		return invalid("size_bytes and raw_bytes must be given")
+	case r.Chunks != "" && (!sha256Form.MatchString(r.Chunks) || r.ChunksBytes <= 0):
+		return invalid("chunks %q: want the sha256 of a list and its chunks_bytes; muster repo import fills both in", r.Chunks)
 	}
 	return nil
 }

@@ -18,13 +18,15 @@ import (
 // A package that stands in no row may import nothing of ours.
 const law = `
 agent/facts                                                    < agent/probe
-agent/facts, agent/probe, boot/kargs, boot/pin                 < agent
+agent/chunk, agent/facts, agent/packing, agent/probe, boot/kargs, boot/pin < agent
+agent/packing                                                  < initramfs
 agent, agent/facts, agent/probe, boot/kargs                    < agent/cmd/muster-agent
 boot/kargs                                                     < boot
 boot                                                           < boot/dhcp, boot/tftp
 broker/rule                                                    < broker/rule/razor
 agent/facts, broker/rule, boot                                 < broker/task, broker/repo
-agent/facts, boot, boot/kargs, boot/pin, broker/handoff, broker/hook, broker/noderange, broker/rule, broker/rule/razor, broker/task < broker
+agent/chunk, agent/packing                                     < broker/repo
+agent/facts, agent/packing, boot, boot/kargs, boot/pin, broker/handoff, broker/hook, broker/noderange, broker/rule, broker/rule/razor, broker/task < broker
 agent/facts, broker                                            < broker/store, broker/store/storetest
 broker/store/storetest                                         < broker/store
 agent/facts, boot, boot/pin, broker, broker/repo               < broker/api, broker/web
@@ -141,6 +143,7 @@ func TestNoServerInTheAgentAndNoHardwareInTheBroker(t *testing.T) {
 		{"muster/agent/facts", []string{"github.com", "golang.org"}},
 		{"muster/boot/kargs", []string{"github.com", "golang.org"}},
 		{"muster/boot/pin", []string{"github.com", "golang.org"}},
+		{"muster/agent/chunk", []string{"github.com", "golang.org"}},
 	} {
 		cmd := exec.Command("go", "list", "-deps", tt.of)
 		cmd.Dir = "../.."
