@@ -46,7 +46,7 @@ const Size = 4 << 20
 // MaxRaw is the largest image that has a list, 8 TiB; MaxBytes is what its list has.
 const (
 	MaxRaw   = mostChunks * Size
-	MaxBytes = headBytes + mostChunks*sha256.Size
+	MaxBytes = int64(headBytes + mostChunks*sha256.Size)
 )
 
 // Len is how many bytes chunk i has.
