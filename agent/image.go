@@ -11,6 +11,7 @@ import (
 
 	"muster/agent/chunk"
 	"muster/agent/facts"
+	"muster/agent/gpt"
 	"muster/agent/packing"
 )
 
@@ -31,6 +32,7 @@ type imageWrite struct {
 	source *source
 	first  []byte       // the first chunk, which is looked at before the disk is touched
 	head   []byte       // the first MiB
+	fitted *gpt.Fitted  // the partition table, when it is to be fitted to the disk
 	seed   maphash.Seed // of sums
 	sums   []uint64     // of every chunk without the head: enough to find what a disk forgot, at memory speed
 	done   atomic.Int64
@@ -52,6 +54,7 @@ var imageSteps = []struct {
 	{"erase the disk's ends", "write", (*imageWrite).erase},
 	{"write the image", "write", (*imageWrite).write},
 	{"read the image back", "verify", (*imageWrite).verify},
+	{"fit the partition table", "verify", (*imageWrite).fit},
 	{"write the boot sector", "verify", (*imageWrite).finish},
 	{"put the files", "files", (*imageWrite).files},
 }

@@ -19,7 +19,7 @@ func (w *imageWrite) look(ctx context.Context) (err error) {
 		return err
 	}
 	w.head = w.first[:min(endBytes, len(w.first))]
-	return nil
+	return w.fits()
 }
 
 // write streams the file, unpacks it and writes all but its head.
