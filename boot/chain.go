@@ -9,10 +9,10 @@ import (
 )
 
 // safeURL holds nothing that a dialect splits, expands or quotes.
-var safeURL = regexp.MustCompile(`^(https?|tftp)://[A-Za-z0-9.-]+(:[0-9]{1,5})?/[A-Za-z0-9._~/%+,=@&?-]*$`)
+var safeURL = regexp.MustCompile(`^(https?|tftp)://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/[A-Za-z0-9._~/%+,=@&?-]*$`)
 
 // safeWord is a word for a program that is started: an option, a path or a URL.
-var safeWord = regexp.MustCompile(`^[A-Za-z0-9/-][A-Za-z0-9._~/%+,=@&?:-]*$`)
+var safeWord = regexp.MustCompile(`^[A-Za-z0-9/-][A-Za-z0-9._~/%+,=@&?:\[\]-]*$`)
 
 // checkChain takes the served name of a loader or a URL, and plain words for what is started.
 func checkChain(s Step) error {

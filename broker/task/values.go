@@ -1,10 +1,13 @@
 package task
 
 import (
+	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/url"
 	"strings"
+	"unicode/utf16"
 
 	"github.com/go-crypt/crypt/algorithm/shacrypt"
 )
@@ -24,6 +27,9 @@ type Values struct {
 	Token   string // of this install: ends its stages, and tells of them
 	Fetch   string // short-lived: fetches recipes
 	Salt    string // of password hashes: another for each install
+
+	// RepoFile reads a small file of the repo; if nil, none can be read.
+	RepoFile func(name string) (string, error)
 
 	task  *Task
 	depth int
@@ -62,6 +68,19 @@ func (n Node) Domain() string {
 
 // Dashes is the MAC as loaders and installers write it: 52-54-00-12-34-56.
 func (n Node) Dashes() string { return strings.ReplaceAll(n.MAC, ":", "-") }
+
+// NetBIOS is the name of a machine with Windows: of 15 letters, digits and dashes at most. A machine that nobody has
+// named gets "*", and Windows makes one up.
+func (n Node) NetBIOS() (string, error) {
+	switch short := n.Short(); {
+	case n.Hostname == n.ID:
+		return "*", nil
+	case len(short) > 15:
+		return "", fmt.Errorf("hostname %s: Windows takes at most 15 characters before the first dot", short)
+	default:
+		return short, nil
+	}
+}
 
 // A Disk is the one that may be written, by names that hold in another kernel.
 type Disk struct {
@@ -150,6 +169,24 @@ func (v Values) Crypt(password string) (string, error) {
 		return "", errors.New("a password can not be hashed") // the cause might tell it
 	}
 	return d.Encode(), nil
+}
+
+// AdministratorPassword is a password as Windows' answer files have it where PlainText is false: UTF-16, with the
+// setting's own name behind it, in base64. That hides it from nobody.
+func (v Values) AdministratorPassword(password string) string {
+	if password == hidden {
+		return hidden
+	}
+	var b []byte
+	for _, u := range utf16.Encode([]rune(password + "AdministratorPassword")) {
+		b = binary.LittleEndian.AppendUint16(b, u)
+	}
+	return base64.StdEncoding.EncodeToString(b)
+}
+
+// DataURL is a text as a URL that holds it (RFC 2397).
+func (v Values) DataURL(text string) string {
+	return "data:;base64," + base64.StdEncoding.EncodeToString([]byte(text))
 }
 
 // sha512Rounds is what crypt(3) takes when nothing is said; every installer reads it.
