@@ -221,6 +221,14 @@ func (t *Task) checkStage(s Stage) error {
 	return nil
 }
 
+// For says whether the task is for a version of its OS: 9 is for 9.4, 15 for 15-SP6, 22.04 for 22.04.3.
+func (t *Task) For(version string) bool {
+	return len(t.Versions) == 0 || slices.ContainsFunc(t.Versions, func(v string) bool {
+		rest, ok := strings.CutPrefix(version, v)
+		return ok && (rest == "" || rest[0] == '.' || rest[0] == '-')
+	})
+}
+
 func (t *Task) recipe(name string) (Recipe, error) {
 	i := slices.IndexFunc(t.Recipes, func(r Recipe) bool { return r.Name == name })
 	if i < 0 {

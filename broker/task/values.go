@@ -112,6 +112,16 @@ type Repo struct {
 	Initrds           []string // the same
 }
 
+// Major is what comes before the first dot or dash of Version: 9 of 9.4, 15 of 15-SP6.
+func (r Repo) Major() string { return major(r.Version) }
+
+func major(version string) string {
+	if i := strings.IndexAny(version, ".-"); i >= 0 {
+		return version[:i]
+	}
+	return version
+}
+
 // File is the URL of a recipe, for as long as the installer has just booted.
 func (v Values) File(name string) string { return v.install(v.Fetch, "file", name) }
 
