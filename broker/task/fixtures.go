@@ -25,13 +25,15 @@ type Fixture struct {
 func Fixtures() []Fixture {
 	const hash = "$6$0011223344556677$Q5sPTuFcxvBFQQ5DRHUYQfsS7AcAwbYGdtV2vUlIlYjRw2p1Nd9BzXvPyYkqVFQoqQ0pPsBCyZuj1dnHsBFi6."
 	return []Fixture{
-		{Name: "bios-sata", Params: map[string]any{"root_password": hash}, Values: Values{
+		{Name: "bios-sata", Params: map[string]any{"root_password": hash, "admin_password": "Passw0rd!"}, Values: Values{
 			Server: "http://192.0.2.10:8080", Policy: "default", Token: "node1.1.00ff00ff", Fetch: "node1.2.0f0f0f0f", Salt: "0011223344556677",
 			Node: Node{ID: "node1", Hostname: "node1", MAC: "52:54:00:00:00:01", Arch: "amd64", Metadata: map[string]any{}},
 			Disk: Disk{Name: "sda", ByID: "/dev/disk/by-id/ata-QEMU_HARDDISK_QM00001", SizeBytes: 68719476736, Serial: "QM00001", Model: "QEMU HARDDISK"},
 			Repo: Repo{Name: "tree", URL: "http://192.0.2.10:8080/repo/tree", Kernel: "repo/tree/linux", Initrds: []string{"repo/tree/initrd.gz"}},
 		}},
 		{Name: "uefi-nvme-static", turn: 1, Params: map[string]any{
+			"admin_password": `"it's" <&> ]]> 機`, "product_key": "VK7JG-NPHTM-C97JM-9MPGT-3V66T", "share": `\\192.0.2.4\o'brien $(x)`, "share_user": "a`b", "drivers": "d'rivers",
+			"vlan": 12.0, "ssh": true, "license": "00000-00000-00000-00000-00000",
 			"user": "anna", "user_password": hash, "ssh_keys": []any{`ssh-ed25519 AAAAC3Nz anna's "key" $(reboot) ]]> %end`, "ssh-rsa AAAAB3Nz 機械"},
 			"timezone": "Europe/Berlin", "packages": []any{"vim", "tmux"}, "ntp": []any{"192.0.2.1", "ntp.example.net"}, "proxy": "http://192.0.2.3:3128",
 			"partitioning": "lvm", "network": "static", "address": "198.51.100.20/24", "gateway": "198.51.100.1", "nameservers": []any{"198.51.100.2", "198.51.100.3"},
@@ -45,7 +47,7 @@ func Fixtures() []Fixture {
 				Serial: "S4EV'NF0M$(x) 2", WWN: "eui.0025388b71b2f4d6", Model: `SAMSUNG "970"`},
 			Repo: Repo{Name: "mirror", URL: "http://mirror.example.net/some/tree", Kernel: "repo/mirror/vmlinuz", Initrds: []string{"repo/mirror/initrd.img", "repo/mirror/more.img"}},
 		}},
-		{Name: "arm64-virtio-https", turn: 2, Params: map[string]any{"ssh_keys": []any{"ssh-ed25519 AAAAC3Nz ops"}}, Values: Values{
+		{Name: "arm64-virtio-https", turn: 2, Params: map[string]any{"ssh_keys": []any{"ssh-ed25519 AAAAC3Nz ops"}, "admin_password": "x"}, Values: Values{
 			Server: "https://muster.example.net:8443", CA: "-----BEGIN CERTIFICATE-----\nMIIBdDCCARqgAwIBAgIBATAKBggqhkjOPQQDAjAQMQ4wDAYDVQQDEwVteSBDQTAe\nFw0yNjAxMDEwMDAwMDBaFw0zNjAxMDEwMDAwMDBaMBAxDjAMBgNVBAMTBW15IENB\n-----END CERTIFICATE-----\n",
 			Policy: "web", Handoff: "puppet", Token: "node3.1.00ff00ff", Fetch: "node3.2.0f0f0f0f", Salt: "0123456789abcdef",
 			Node: Node{ID: "node3", Hostname: "web3.example.net", MAC: "52:54:00:00:00:03", Address: "203.0.113.9", Arch: "arm64", EFI: true, Metadata: map[string]any{}},
@@ -54,6 +56,10 @@ func Fixtures() []Fixture {
 		}},
 	}
 }
+
+// mbootSample is like the boot.cfg of ESXi's medium, the only file of a repo that a task reads.
+const mbootSample = "bootstate=0\ntitle=Loading ESXi installer\ntimeout=5\nprefix=\nkernel=/b.b00\nkernelopt=runweasel cdromBoot\n" +
+	"modules=/jumpstrt.gz --- /useropts.gz --- /k.b00 --- /s.v00 --- /imgdb.tgz\nbuild=8.0.3-0.0.24022510\nupdated=0\n"
 
 // samples stand for parameters that a task requires, and that are its own.
 var samples = map[Type]any{String: "http://192.0.2.10:8080/sample", Text: "sample\n", Int: 1.0, Bool: true, List: []any{"sample"}, Password: "$6$salt$sample"}
@@ -83,6 +89,7 @@ func (f Fixture) For(t *Task) (Values, error) {
 		v.Node.Arch = t.Arch[0]
 	}
 	v.Repo.Arch = v.Node.Arch
+	v.RepoFile = func(string) (string, error) { return mbootSample, nil }
 	if !t.Disk {
 		v.Disk = Disk{}
 	}
@@ -143,7 +150,7 @@ func stepText(s boot.Step) (string, error) {
 	for _, l := range []struct {
 		what  string
 		words []string
-	}{{"kernel", []string{s.Kernel}}, {"initrd", s.Initrds}, {"chain", []string{s.Chain}}, {"arg", words}} {
+	}{{"kernel", []string{s.Kernel}}, {"initrd", s.Initrds}, {"chain", []string{s.Chain}}, {"word", s.Words}, {"arg", words}} {
 		for _, w := range l.words {
 			if w != "" {
 				lines = append(lines, l.what+" "+w)

@@ -183,15 +183,18 @@ func (v Values) Crypt(password string) (string, error) {
 
 // AdministratorPassword is a password as Windows' answer files have it where PlainText is false: UTF-16, with the
 // setting's own name behind it, in base64. That hides it from nobody.
-func (v Values) AdministratorPassword(password string) string {
-	if password == hidden {
-		return hidden
+func (v Values) AdministratorPassword(password string) (string, error) {
+	switch {
+	case password == hidden:
+		return hidden, nil
+	case strings.HasPrefix(password, "$6$"):
+		return "", errors.New("a password is a hash of crypt(3), of which Windows knows nothing: write it out")
 	}
 	var b []byte
 	for _, u := range utf16.Encode([]rune(password + "AdministratorPassword")) {
 		b = binary.LittleEndian.AppendUint16(b, u)
 	}
-	return base64.StdEncoding.EncodeToString(b)
+	return base64.StdEncoding.EncodeToString(b), nil
 }
 
 // DataURL is a text as a URL that holds it (RFC 2397).

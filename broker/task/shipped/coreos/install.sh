@@ -1,3 +1,4 @@
+{{if not (or .Disk.ByID .Disk.ByPath)}}{{fail "the disk has neither a serial number, a world wide name nor a bus path: no name of it is sure in another kernel"}}{{end -}}
 #!/bin/bash
 # Written by muster. Writes the system to the one disk that was chosen, when it is that disk and has that size, and tells
 # the broker how far it is.
