@@ -103,8 +103,12 @@ func (c *catalog) refs(saved ...string) error {
 		if t.Repo && p.Repo == "" {
 			return invalid("policy %s: task %s needs a repo", p.Name, p.Task)
 		}
-		if _, ok := c.repos[p.Repo]; p.Repo != "" && !ok {
+		r, ok := c.repos[p.Repo]
+		if p.Repo != "" && !ok {
 			return invalid("policy %s: there is no repo %q: muster repo import %s IMAGE", p.Name, p.Repo, p.Repo)
+		}
+		if t.WritesImage() && r.SHA256 == "" {
+			return invalid("policy %s: task %s writes a disk image, and repo %s is an install tree", p.Name, p.Task, p.Repo)
 		}
 		if _, ok := c.handoffs[p.Handoff]; p.Handoff != "" && !ok {
 			return invalid("policy %s: there is no handoff %q: apply it before or with the policy", p.Name, p.Handoff)

@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 	"text/template"
 	"time"
@@ -189,6 +190,11 @@ func (t *Task) check() error {
 		}
 	}
 	return nil
+}
+
+// WritesImage says whether the agent writes the repo, a disk image, to the disk.
+func (t *Task) WritesImage() bool {
+	return slices.ContainsFunc(t.Stages, func(s Stage) bool { return s.Order == facts.OrderWriteImage })
 }
 
 // RenderFiles gives the files that the agent puts into the installed system.

@@ -121,7 +121,7 @@ func serveFlags(c *cobra.Command, cfg *serveConfig, file *string) {
 	f.StringVar(&cfg.BIOSLoader, "bios-loader", "undionly", "first loader of BIOS machines: undionly (iPXE), pxelinux, lpxelinux or grub")
 	f.StringVar(&cfg.KernelArgs, "kernel-args", "", "more kernel arguments for the ramdisk, e.g. console=ttyS0")
 	f.StringVar(&cfg.Hooks, "hooks", "", "directory of the commands that hooks may run, as the user that runs the server (default: hooks run none)")
-	f.StringVar(&cfg.HookAllow, "hook-allow", "", "networks by comma that hooks may call though they are loopback, link-local or a cloud's metadata service")
+	f.StringVar(&cfg.HookAllow, "hook-allow", "", "networks by comma that hooks and mirrors may be called at though they are loopback, link-local or a cloud's metadata service")
 	f.StringVar(&cfg.LogLevel, "log-level", "info", "debug, info, warn or error")
 }
 
@@ -196,6 +196,9 @@ type server struct {
 	lock     *os.File // of the data directory, where the store has none
 	images   *repo.Images
 	ramdisks *repo.Files
+	trees    *repo.Trees
+	mirrors  *repo.Mirrors
+	repos    *api.Repos
 	broker   *broker.Broker
 	boot     *boot.Server
 	dhcp     *dhcp.Server
@@ -269,7 +272,7 @@ func (s *server) openBroker(ctx context.Context) error {
 		return err
 	}
 	cfg := broker.Config{Store: s.store, Key: key, BaseURL: s.url, AgentURL: s.agentURL, Args: extra,
-		Held: s.ramdisks.Held, Verify: s.cfg.ImgVerify != "off", TrustOnly: s.cfg.ImgVerify == "permanent", Menu: s.cfg.Menu, Log: s.log}
+		Held: s.ramdisks.Held, HeldTree: s.trees.Held, Verify: s.cfg.ImgVerify != "off", TrustOnly: s.cfg.ImgVerify == "permanent", Menu: s.cfg.Menu, Log: s.log}
 	cfg.KeepEvents = time.Duration(s.cfg.KeepEvents) * 24 * time.Hour
 	if s.cert != nil {
 		cfg.CA = s.cert.CA
@@ -306,7 +309,8 @@ func (s *server) openBoot(context.Context) (err error) {
 	if err := s.reportLoaders(loaders); err != nil {
 		return err
 	}
-	s.boot, err = boot.New(boot.Config{BaseURL: s.url, Source: s.broker, Files: s.ramdisks, Loaders: loaders,
+	s.repos = &api.Repos{Broker: s.broker, Trees: s.trees, Mirrors: s.mirrors}
+	s.boot, err = boot.New(boot.Config{BaseURL: s.url, Source: s.broker, Files: s.ramdisks, Repo: s.repos.Open, Loaders: loaders,
 		Client: s.client, Observe: s.saw, Log: s.log})
 	return err
 }
@@ -452,7 +456,7 @@ func (s *server) openAPI(context.Context) error {
 		return err
 	}
 	s.newToken = token
-	s.handler, err = api.New(api.Config{Broker: s.broker, Images: s.images, Files: s.ramdisks, Boot: s.boot, TokenHash: hash, BaseURL: s.url,
+	s.handler, err = api.New(api.Config{Broker: s.broker, Images: s.images, Files: s.ramdisks, Repos: s.repos, Boot: s.boot, TokenHash: hash, BaseURL: s.url,
 		Metrics: metrics(s.dhcp, s.tftp, s.log), PlainSecrets: s.cfg.PlainSecrets, Log: s.log})
 	if err != nil {
 		return err
