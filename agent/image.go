@@ -98,36 +98,10 @@ func (w *imageWrite) progressReport() facts.Report {
 	}
 }
 
-// find looks for the disk anew and compares everything that the order says of it (T52): a disk may have been pulled
-// since the broker chose it. One id on two disks names neither.
-func (w *imageWrite) find(ctx context.Context) error {
-	target := w.want.Disk
-	if target.ID == "" {
-		return errors.New("the order names no disk")
-	}
-	found := 0
-	for _, d := range w.agent.Probe(ctx, "disks").Facts.Disks {
-		if d.ID == target.ID {
-			w.entry = d
-			found++
-		}
-	}
-	d := w.entry
-	switch {
-	case found == 0:
-		return fmt.Errorf("no disk has the id %q now", target.ID)
-	case found > 1 || d.Dup:
-		return fmt.Errorf("several disks have the id %q", target.ID)
-	case d.SizeBytes != target.SizeBytes:
-		return fmt.Errorf("disk %q has %d bytes; the order says %d", d.ID, d.SizeBytes, target.SizeBytes)
-	case target.Serial != "" && d.Serial != target.Serial:
-		return fmt.Errorf("disk %q has serial %q; the order says %q", d.ID, d.Serial, target.Serial)
-	case target.WWN != "" && d.WWN != target.WWN:
-		return fmt.Errorf("disk %q has wwn %q; the order says %q", d.ID, d.WWN, target.WWN)
-	case d.ReadOnly:
-		return fmt.Errorf("disk %q is read-only", d.ID)
-	}
-	return nil
+// find looks for the disk anew (T52).
+func (w *imageWrite) find(ctx context.Context) (err error) {
+	w.entry, err = findTarget(w.agent.Probe(ctx, "disks").Facts.Disks, w.want.Disk)
+	return err
 }
 
 // check opens the disk and refuses, before a byte is written, an image that does not fit (F46) and a disk that holds

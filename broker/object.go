@@ -112,6 +112,7 @@ var kinds = map[string]struct {
 	KindRepo:    {func() any { return new(Repo) }, func(v any) error { return v.(*Repo).check() }, false},
 	KindRamdisk: {func() any { return new(Ramdisk) }, func(v any) error { return v.(*Ramdisk).check() }, false},
 	KindHook:    {func() any { return new(Hook) }, func(v any) error { return v.(*Hook).check() }, true},
+	KindTask:    {func() any { return new(OwnTask) }, func(v any) error { return v.(*OwnTask).check() }, true},
 	KindHandoff: {func() any { return new(Handoff) }, func(v any) error { return v.(*Handoff).check() }, true},
 }
 

@@ -2,12 +2,13 @@ package broker
 
 import (
 	"net/url"
-	"path"
+	"regexp"
 	"slices"
 	"strings"
 
 	"muster/boot"
 	"muster/broker/repo"
+	"muster/broker/task"
 )
 
 // Repo is what is installed onto machines, one of three: a disk image, whose bytes lie in the content store under
@@ -34,6 +35,9 @@ type Repo struct {
 	Initrds  []string `json:"initrds,omitempty"`  // paths, in the order in memory
 	Editions []string `json:"editions,omitempty"` // of Windows, with their numbers
 	Task     string   `json:"task,omitempty"`     // that installs it
+
+	// Installs is the most machines that install from it at once; the others wait for their turn. 0: no limit.
+	Installs int `json:"installs,omitempty"`
 }
 
 // maxRepoInitrds bounds what one boot loads: ESXi has some 150 modules.
@@ -100,12 +104,12 @@ func (r *Repo) checkMirror() error {
 
 // checkBoot checks what machines are told of a tree or mirror.
 func (r *Repo) checkBoot() error {
-	if len(r.Initrds) > maxRepoInitrds {
-		return invalid("%d initrds: at most %d", len(r.Initrds), maxRepoInitrds)
+	if len(r.Initrds) > maxRepoInitrds || r.Installs < 0 {
+		return invalid("%d initrds, at most %d installs at once: want at most %d, and no negative number", len(r.Initrds), r.Installs, maxRepoInitrds)
 	}
 	for _, p := range r.bootFiles() {
-		if p != strings.TrimPrefix(path.Clean("/"+p), "/") || p != boot.Printable(p) || p == "" {
-			return invalid("kernel or initrd %q: want a clean path below the tree, of printable ASCII", p)
+		if !bootPath.MatchString(p) {
+			return invalid("path %q: want letters, digits and ._/- only, without a slash at its ends", p)
 		}
 	}
 	for _, word := range []string{r.OS, r.Version, r.Arch, r.Task} {
@@ -114,6 +118,23 @@ func (r *Repo) checkBoot() error {
 		}
 	}
 	return nil
+}
+
+// bootPath is what every boot loader can be told.
+var bootPath = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*$`)
+
+// kindOf is what a task would call it.
+func (r *Repo) kindOf() task.RepoKind {
+	if r.Tree != "" || r.URL != "" {
+		return task.RepoTree
+	}
+	return task.RepoImage
+}
+
+// isVersion says whether it is of a version that a task names, which may leave the point release open.
+func (r *Repo) isVersion(v string) bool {
+	rest, ok := strings.CutPrefix(r.Version, v)
+	return ok && (rest == "" || strings.ContainsAny(rest[:1], ".-"))
 }
 
 // bootPaths are the kernel and the initrds: those that were said, or where such a mirror has them.
