@@ -96,8 +96,8 @@ func (r *Repo) checkMirror() error {
 		return invalid("url %q: want http://HOST/PATH or https://HOST/PATH", r.URL)
 	case u.User != nil:
 		return invalid("url: a user and password in it would be shown to readers and to every machine")
-	case r.OS == "" || r.Version == "" || r.Arch == "":
-		return invalid("a mirror does not say what it is: os, version and arch must be given")
+	case r.Kernel == "" && (r.OS == "" || r.Version == "" || r.Arch == ""):
+		return invalid("a mirror does not say what it is of: os, version and arch must be given, or kernel and initrds")
 	}
 	return nil
 }

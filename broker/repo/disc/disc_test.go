@@ -234,6 +234,44 @@ func TestReadsAsOthersRead(t *testing.T) {
 	}
 }
 
+// TestMkudffs: of each kind of medium and size of block, the volume is found; the kinds that move blocks about are refused
+// by their name.
+func TestMkudffs(t *testing.T) {
+	for _, tt := range []struct{ args, want string }{
+		{"--media-type=hd --blocksize=512", "LABEL lost+found"},
+		{"--media-type=hd --blocksize=2048 --udfrev=0x0102", "LABEL lost+found"},
+		{"--media-type=hd --blocksize=4096", "LABEL lost+found"},
+		{"--media-type=dvdram", "LABEL lost+found"},
+		{"--media-type=bdr --udfrev=0x0250", "Virtual Partition"},
+		{"--media-type=dvdr", "Virtual Partition"},
+		{"--media-type=dvdrw", "Sparable Partition"},
+	} {
+		image := filepath.Join(t.TempDir(), "image")
+		if err := os.WriteFile(image, make([]byte, 8<<20), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		ran(t, append(strings.Fields("mkudffs --label=LABEL "+tt.args), image)...)
+		f, err := os.Open(image)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		got := ""
+		d, err := Open(f, 8<<20)
+		if err == nil {
+			got = d.Label
+			for e := range d.Entries() {
+				got += " " + e.Path
+			}
+		} else {
+			got = err.Error()
+		}
+		if !strings.Contains(got, tt.want) {
+			t.Errorf("mkudffs %s: %s; want %s", tt.args, got, tt.want)
+		}
+	}
+}
+
 // TestModes: what may be run may be run.
 func TestModes(t *testing.T) {
 	d := open(t, made(t, withLinks(t, tree(t)), "xorriso", "-as", "mkisofs", "-quiet", "-R", "-o", "IMAGE", "TREE"))
@@ -249,47 +287,44 @@ func TestModes(t *testing.T) {
 	}
 }
 
-// TestAFileOverFourGiB: it is told of by several records, and each byte is where it was. Marks are compared, as the zeros
-// between them are holes in the file that went in.
-func TestAFileOverFourGiB(t *testing.T) {
+// TestAFileOfSeveralExtents: records of ISO 9660 tell of less than 4 GiB, extents of UDF of less than 1 GiB, and each byte
+// is where it was. Marks are compared, as the zeros between them are holes in the file that went in.
+func TestAFileOfSeveralExtents(t *testing.T) {
 	if testing.Short() {
-		t.Skip("writes an image of 4 GiB")
+		t.Skip("writes images of 5 GiB")
 	}
-	dir := t.TempDir()
-	big, err := os.Create(filepath.Join(dir, "install.wim"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer big.Close()
-	const size = 4<<30 + 5000
-	marks := []int64{0, 4<<30 - 4096, 4<<30 - 2048, 4 << 30, size - 7}
-	for _, at := range marks {
-		if _, err := big.WriteAt(fmt.Appendf(nil, "%d", at), at); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := big.Truncate(size); err != nil {
-		t.Fatal(err)
-	}
-	for _, args := range []string{"xorriso -as mkisofs -quiet -iso-level 3 -R -o IMAGE TREE", "genisoimage -quiet -iso-level 3 -allow-limited-size -udf -o IMAGE TREE"} {
-		t.Run(strings.Fields(args)[0], func(t *testing.T) {
-			d := open(t, made(t, dir, strings.Fields(args)...))
-			for e, err := range d.Entries() {
-				if err != nil || e.Size != size {
-					t.Fatalf("%s has %d bytes, %v; want %d", e.Path, e.Size, err, int64(size))
-				}
-				for _, at := range marks {
-					got := make([]byte, 7)
-					if _, err := d.Content(e).ReadAt(got, at); err != nil {
-						t.Error(err)
-					}
-					if want := fmt.Sprint(at); !bytes.HasPrefix(got, []byte(want)) && !bytes.HasPrefix([]byte(want), got) {
-						t.Errorf("at %d there is %q", at, got)
-					}
+	for _, tt := range []struct {
+		args string
+		edge int64
+	}{
+		{"xorriso -as mkisofs -quiet -iso-level 3 -R -o IMAGE TREE", 4 << 30},
+		{"genisoimage -quiet -allow-limited-size -udf -o IMAGE TREE", 1 << 30},
+	} {
+		t.Run(strings.Fields(tt.args)[0], func(t *testing.T) {
+			dir := t.TempDir()
+			big, err := os.Create(filepath.Join(dir, "install.wim"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer big.Close()
+			size := tt.edge + 5000
+			marks := []int64{0, tt.edge - 4096, tt.edge - 2048, tt.edge, size - 10}
+			for _, at := range marks {
+				if _, err := big.WriteAt(fmt.Appendf(nil, "%10d", at), at); err != nil {
+					t.Fatal(err)
 				}
 			}
-			if err := os.Remove(d.r.(*os.File).Name()); err != nil {
-				t.Error(err)
+			d := open(t, made(t, dir, strings.Fields(tt.args)...))
+			for e, err := range d.Entries() {
+				if err != nil || e.Size != size || len(e.parts) < 2 {
+					t.Fatalf("%s has %d bytes in %d parts, %v; want %d", e.Path, e.Size, len(e.parts), err, size)
+				}
+				for _, at := range marks {
+					got := make([]byte, 10)
+					if _, err := d.Content(e).ReadAt(got, at); err != nil || string(got) != fmt.Sprintf("%10d", at) {
+						t.Errorf("at %d there is %q, %v", at, got, err)
+					}
+				}
 			}
 		})
 	}
