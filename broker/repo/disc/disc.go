@@ -93,7 +93,7 @@ type volumes struct {
 }
 
 // recognize reads the volume descriptors of ECMA-119 section 8 and the recognition sequence of ECMA-167 part 2 that
-// follows them.
+// follows them. Where blocks have 4096 bytes, every other sector of that is blank.
 func (d *Disc) recognize() (v volumes, err error) {
 	for i := int64(16); i < 16+64; i++ {
 		b, err := d.read(i*sector, sector)
@@ -107,7 +107,7 @@ func (d *Disc) recognize() (v volumes, err error) {
 			v.joliet = b
 		case id == "NSR02", id == "NSR03":
 			v.udf = true
-		case id != "CD001" && id != "BEA01" && id != "TEA01" && id != "BOOT2" && id != "CDW02":
+		case id != "CD001" && id != "\x00\x00\x00\x00\x00" && id != "BEA01" && id != "TEA01" && id != "BOOT2" && id != "CDW02":
 			return v, nil
 		}
 	}
