@@ -55,6 +55,8 @@ type Node struct {
 	Logs        int           `json:"logs,omitempty"`        // how many lines it told
 	Starts      []time.Time   `json:"starts,omitempty"`      // of the stage, for the loop limit
 
+	Wiping *Wiping `json:"wiping,omitempty"` // of a node in cleaning
+
 	Boot  BootKeys `json:"boot"`
 	Order OrderRef `json:"order"`
 }
