@@ -11,6 +11,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -44,6 +45,8 @@ type Config struct {
 	// nothing else from then on.
 	Verify, TrustOnly bool
 
+	// Tasks is a directory of tasks of the operator's own, a folder to a task; if nil, none.
+	Tasks fs.FS
 	// Owner says who has a lease of ours on that address, zero for nobody; if nil, leases are another server's.
 	Owner func(netip.Addr) boot.MAC
 	// RecipesByAddress gives recipes at fixed URLs, to the machine that has the address or says that it has the MAC.
@@ -106,6 +109,9 @@ func New(ctx context.Context, cfg Config) (*Broker, error) {
 		return nil, err
 	}
 	tasks, err := task.Shipped()
+	if err == nil && cfg.Tasks != nil {
+		tasks, err = task.LoadAll(cfg.Tasks, tasks)
+	}
 	if err != nil {
 		return nil, err
 	}

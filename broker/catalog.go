@@ -27,9 +27,12 @@ type catalog struct {
 
 // loadCatalog reads and compiles all objects of a transaction.
 func (b *Broker) loadCatalog(tx Tx) (*catalog, error) {
-	c := &catalog{repos: map[string]Repo{}, tasks: b.tasks, programs: map[string]program{}}
+	c := &catalog{repos: map[string]Repo{}, programs: map[string]program{}}
 	var err error
 	if c.revision, err = tx.Revision(); err != nil {
+		return nil, err
+	}
+	if c.tasks, err = b.loadTasks(tx); err != nil {
 		return nil, err
 	}
 	if c.tags, err = all[Tag](tx, KindTag); err != nil {

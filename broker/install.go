@@ -83,7 +83,7 @@ func (b *Broker) bind(tx Tx, n *Node) ([]Event, error) {
 	if err != nil {
 		return nil, err
 	}
-	begun, err := b.begin(n, win.Task, 1, disk, win.Wipe || n.WipeOnce)
+	begun, err := b.start(tx, n, win.Task, disk, win.Wipe || n.WipeOnce)
 	return append(append(events, moved...), begun...), err
 }
 
@@ -103,10 +103,9 @@ func (b *Broker) begin(n *Node, t *task.Task, stage int, disk *facts.Disk, wipe 
 		n.Stage, n.Starts = stage, nil
 	}
 	if stage == 1 {
+		n.Queued, n.QueuedWipe = time.Time{}, false
 		n.Phase, n.LastLog, n.Logs = "", "", 0
-		if disk != nil {
-			n.Target = targetOf(disk)
-		}
+		n.Target = targetOf(disk)
 	}
 	s := t.Stages[stage-1]
 	var events []Event
@@ -129,17 +128,26 @@ func (b *Broker) begin(n *Node, t *task.Task, stage int, disk *facts.Disk, wipe 
 	default:
 		events = append(events, b.order(n, facts.OrderReboot, fmt.Sprintf("stage %s boots %s", s.Name, boots[s.Step])))
 	}
-	e, err := b.move(n, wait, "broker", "stage "+s.Name)
+	e := Event{Kind: EventStage, Who: "broker", Text: "its turn has come: stage " + s.Name}
+	if n.State != WaitCallBack { // else it waited for its turn
+		var err error
+		if e, err = b.move(n, wait, "broker", "stage "+s.Name); err != nil {
+			return nil, err
+		}
+	}
 	if d := b.stageTimeout(n, s); d > 0 {
 		n.Deadline = b.now().Add(d)
 	}
-	return append(events, e), err
+	return append(events, e), nil
 }
 
 // boots says of a step what it boots.
 var boots = map[boot.StepKind]string{boot.StepLocal: "the local disk", boot.StepKernel: "an installer", boot.StepWinPE: "an installer", boot.StepChain: "another loader"}
 
 func targetOf(d *facts.Disk) *facts.Target {
+	if d == nil {
+		return nil
+	}
 	return &facts.Target{ID: d.ID, SizeBytes: d.SizeBytes, Serial: d.Serial, WWN: d.WWN}
 }
 
@@ -179,7 +187,7 @@ const oneStart = 20 * time.Second
 // machine starts it over and over.
 func (b *Broker) booted(n *Node) ([]Event, error) {
 	stage := currentStage(n, b.cat.Load().taskOf(n))
-	if n.State != WaitCallBack || stage == nil || stage.Step == boot.StepRamdisk || n.Hold != "" {
+	if n.State != WaitCallBack || stage == nil || stage.Step == boot.StepRamdisk || n.Hold != "" || !n.Queued.IsZero() {
 		return nil, nil
 	}
 	if last := len(n.Starts) - 1; last >= 0 && b.now().Sub(n.Starts[last]) < oneStart {
@@ -211,6 +219,8 @@ func (b *Broker) reorder(n *Node) ([]Event, error) {
 	switch {
 	case n.cleans() && n.Conflict == "" && n.Hold == "":
 		return b.rewipe(n)
+	case !n.Queued.IsZero() && n.State == WaitCallBack:
+		return []Event{b.order(n, facts.OrderWait, d.Because)}, nil
 	case n.Conflict == "" && stage != nil && n.State == WaitCallBack && stage.Order == facts.OrderWriteImage:
 		return b.rewrite(n)
 	case stage != nil && n.State == WaitCallBack && n.Conflict == "" && n.Hold == "" && stage.Installer(), d.Step == boot.StepLocal:
@@ -380,6 +390,7 @@ func (b *Broker) endStage(n *Node, who string) ([]Event, error) {
 	if stage == nil {
 		return nil, fmt.Errorf("node %s has no stage %d in task %q", n.ID, n.Stage, n.Task)
 	}
+	n.Phase = ""
 	events := []Event{{Kind: EventStage, Who: who, Text: "stage " + stage.Name + " is done"}}
 	on := resume
 	if n.State == DeployFailed { // it was given up, and is done after all

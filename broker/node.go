@@ -53,7 +53,10 @@ type Node struct {
 	Phase       string        `json:"phase,omitempty"`       // how far the installer says it is
 	LastLog     string        `json:"last_log,omitempty"`    // the last line that it told
 	Logs        int           `json:"logs,omitempty"`        // how many lines it told
-	Starts      []time.Time   `json:"starts,omitempty"`      // of the stage, for the loop limit
+	// Queued is since when it waits for its repo to have room; QueuedWipe whether its disk may lose what it holds then.
+	Queued     time.Time   `json:"queued,omitzero"`
+	QueuedWipe bool        `json:"queued_wipe,omitempty"`
+	Starts     []time.Time `json:"starts,omitempty"` // of the stage, for the loop limit
 
 	Wiping *Wiping `json:"wiping,omitempty"` // of a node in cleaning
 

@@ -138,6 +138,7 @@ var kinds = map[string]struct {
 	KindRepo:    {func() any { return new(Repo) }, func(v any) error { return v.(*Repo).check() }, false},
 	KindRamdisk: {func() any { return new(Ramdisk) }, func(v any) error { return v.(*Ramdisk).check() }, false},
 	KindHook:    {func() any { return new(Hook) }, func(v any) error { return v.(*Hook).check() }, true},
+	KindTask:    {func() any { return new(OwnTask) }, func(v any) error { return v.(*OwnTask).check() }, true},
 	KindHandoff: {func() any { return new(Handoff) }, func(v any) error { return v.(*Handoff).check() }, true},
 }
 
@@ -172,6 +173,8 @@ func order(said int) int {
 
 func (r *Repo) check() error {
 	switch {
+	case r.Installs < 0:
+		return invalid("installs may not be negative")
 	case r.Tree != "" || r.URL != "":
 		return r.checkTree()
 	case !sha256Form.MatchString(r.SHA256):
@@ -193,8 +196,6 @@ func (r *Repo) checkTree() error {
 		return invalid("tree %q: want 64 lower-case hexadecimal digits; muster repo import fills it in", r.Tree)
 	case r.URL != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != ""):
 		return invalid("url %q: want http or https, without a user, query or fragment", r.URL)
-	case r.Installs < 0:
-		return invalid("installs may not be negative")
 	}
 	for _, name := range append(slices.Clone(r.Initrds), r.Kernel) {
 		if name != "" && !bootPath.MatchString(name) {

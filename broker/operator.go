@@ -135,7 +135,7 @@ func (b *Broker) reinstall(tx Tx, n *Node, a Act) ([]Event, error) {
 		return nil, err
 	}
 	n.Installed, n.Starts, n.Stage = "", nil, 0
-	begun, err := b.begin(n, t, 1, disk, p.Wipe || a.Wipe)
+	begun, err := b.start(tx, n, t, disk, p.Wipe || a.Wipe)
 	return append([]Event{e}, begun...), err
 }
 

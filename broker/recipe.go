@@ -299,9 +299,16 @@ func (b *Broker) preparePolicy(tx Tx, o Object) (Object, error) {
 	if err != nil {
 		return o, err
 	}
-	t := b.tasks[p.Task]
-	if t == nil || len(p.Params) == 0 {
+	if len(p.Params) == 0 {
 		return o, nil
+	}
+	tasks, err := b.loadTasks(tx)
+	if err != nil {
+		return o, err
+	}
+	t := tasks[p.Task]
+	if t == nil {
+		return o, invalid("policy %s: there is no task %q: apply it before, or in the same file before, the policy", p.Name, p.Task)
 	}
 	old := Policy{}
 	if was, err := tx.Object(o.Kind, o.Name); err == nil {

@@ -15,6 +15,19 @@ func (s *server) showHandoff(ctx context.Context, in *nodePath) (*body[Script], 
 	return &body[Script]{Script{Text: text}}, s.operatorError(err)
 }
 
+func (s *server) listRecipes(ctx context.Context, in *nodePath) (*body[[]string], error) {
+	_, names, err := s.Broker.ShowRecipe(ctx, in.Node, "")
+	return &body[[]string]{names}, s.operatorError(err)
+}
+
+func (s *server) showRecipe(ctx context.Context, in *struct {
+	Node string `path:"node" maxLength:"253"`
+	Name string `path:"name" maxLength:"64"`
+}) (*body[Script], error) {
+	text, _, err := s.Broker.ShowRecipe(ctx, in.Node, in.Name)
+	return &body[Script]{Script{Text: text}}, s.operatorError(err)
+}
+
 // handoff gives an installed system its script; 204 when nothing takes over.
 func (s *server) handoff(w http.ResponseWriter, r *http.Request) error {
 	text, err := s.Broker.Handoff(r.Context(), tokenOf(r), mux.Vars(r)["stage"])

@@ -47,7 +47,7 @@ var formats = map[string]format{
 func Formats() []string { return slices.Sorted(maps.Keys(formats)) }
 
 // extensions are the formats of file names that say what they hold.
-var extensions = map[string]string{".sh": "sh", ".ks": "ks", ".yaml": "yaml", ".yml": "yaml", ".json": "json", ".ign": "json",
+var extensions = map[string]string{".sh": "sh", ".ks": "ks", ".preseed": "preseed", ".yaml": "yaml", ".yml": "yaml", ".json": "json", ".ign": "json",
 	".xml": "xml", ".ps1": "ps", ".cmd": "cmd", ".bat": "cmd", ".service": "text", ".conf": "text", ".cfg": "text", ".pem": "text"}
 
 // FormatOf tells the format by a file's name, "text" for any other.

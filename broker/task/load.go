@@ -35,10 +35,7 @@ func LoadAll(dir fs.FS, there map[string]*Task) (map[string]*Task, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read tasks: %w", err)
 	}
-	l := loader{folders: map[string]folder{}, loaded: maps.Clone(there), under: map[string]bool{}}
-	if l.loaded == nil {
-		l.loaded = map[string]*Task{}
-	}
+	var folders []folder
 	for _, d := range dirs {
 		if !d.IsDir() {
 			continue
@@ -47,6 +44,33 @@ func LoadAll(dir fs.FS, there map[string]*Task) (map[string]*Task, error) {
 		if err != nil {
 			return nil, fmt.Errorf("task %s: %w", d.Name(), err)
 		}
+		folders = append(folders, f)
+	}
+	return loadFolders(folders, there)
+}
+
+// FromTexts is LoadAll for folders that lie in memory: by the name of the task, then of the file.
+func FromTexts(texts map[string]map[string]string, there map[string]*Task) (map[string]*Task, error) {
+	var folders []folder
+	for _, name := range slices.Sorted(maps.Keys(texts)) {
+		f, err := parseFolder(texts[name])
+		if err == nil && f.task.Name != name {
+			err = fmt.Errorf("its task.yaml says name: %s", f.task.Name)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("task %s: %w", name, err)
+		}
+		folders = append(folders, f)
+	}
+	return loadFolders(folders, there)
+}
+
+func loadFolders(folders []folder, there map[string]*Task) (map[string]*Task, error) {
+	l := loader{folders: map[string]folder{}, loaded: maps.Clone(there), under: map[string]bool{}}
+	if l.loaded == nil {
+		l.loaded = map[string]*Task{}
+	}
+	for _, f := range folders {
 		l.folders[f.task.Name] = f
 	}
 	for _, name := range slices.Sorted(maps.Keys(l.folders)) {
@@ -84,24 +108,28 @@ func readFolder(dir fs.FS, name string) (folder, error) {
 	if err != nil {
 		return folder{}, fmt.Errorf("read its folder: %w", err)
 	}
-	f := folder{task: &Task{}, texts: map[string]string{}}
+	texts := map[string]string{}
 	for _, file := range files {
 		if file.IsDir() || strings.HasPrefix(file.Name(), ".") {
 			continue
 		}
-		if len(f.texts) == maxTexts {
+		if len(texts) == maxTexts {
 			return folder{}, fmt.Errorf("more than %d files", maxTexts)
 		}
-		text, err := readText(dir, path.Join(name, file.Name()))
-		if err != nil {
+		if texts[file.Name()], err = readText(dir, path.Join(name, file.Name())); err != nil {
 			return folder{}, err
 		}
-		f.texts[file.Name()] = text
 	}
-	raw, ok := f.texts["task.yaml"]
+	return parseFolder(texts)
+}
+
+// parseFolder reads task.yaml; the templates are read when what they may take in is known.
+func parseFolder(texts map[string]string) (folder, error) {
+	raw, ok := texts["task.yaml"]
 	if !ok {
 		return folder{}, errors.New("there is no task.yaml in its folder")
 	}
+	f := folder{task: &Task{}, texts: maps.Clone(texts)}
 	delete(f.texts, "task.yaml")
 	if err := yaml.NewDecoder(bytes.NewReader([]byte(raw)), yaml.DisallowUnknownField()).Decode(f.task); err != nil {
 		return folder{}, fmt.Errorf("task.yaml: %s", yaml.FormatError(err, false, true))
