@@ -338,14 +338,14 @@ func (b *Broker) reported(n *Node, r *facts.Report) ([]Event, error) {
 	case facts.StatusStarted:
 		return []Event{{Kind: EventReport, Who: "agent", Text: n.Order.Kind + " started" + colon(message)}}, nil
 	case facts.StatusFailed:
-		e := Event{Kind: EventReport, Who: "agent", Text: n.Order.Kind + " failed" + colon(message)}
+		e := Event{Kind: EventReport, Who: "agent", Text: n.Order.Kind + " failed" + colon(message), Data: told(r)}
 		if n.State != WaitCallBack {
 			return []Event{e}, nil
 		}
 		failed, err := b.failNode(n, "agent", message)
 		return append([]Event{e}, failed...), err
 	case facts.StatusDone:
-		e := Event{Kind: EventReport, Who: "agent", Text: n.Order.Kind + " done" + colon(timing(r, message)), Data: millis(r.TimingMS)}
+		e := Event{Kind: EventReport, Who: "agent", Text: n.Order.Kind + " done" + colon(timing(r, message)), Data: told(r)}
 		if n.Order.Kind != facts.OrderWriteImage || n.State != WaitCallBack {
 			return []Event{e}, nil
 		}
