@@ -61,6 +61,8 @@ type Node struct {
 	QueuedWipe bool        `json:"queued_wipe,omitempty"`
 	Starts     []time.Time `json:"starts,omitempty"` // of the stage, for the loop limit
 
+	Wiping *Wiping `json:"wiping,omitempty"` // of a node in cleaning
+
 	Boot  BootKeys `json:"boot"`
 	Order OrderRef `json:"order"`
 }
