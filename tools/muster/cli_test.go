@@ -71,6 +71,7 @@ var noJSON = map[string]string{
 	"lab run": "shows a machine's screen", "lab build": "makes files", "lab bench-facts": "needs machines; has a form of its own", "lab planted": "needs a machine",
 	"ramdisk build": "-o is its file", "ramdisk repack": "-o is its file", "ramdisk add": "-o is its file", "ramdisk remove": "-o is its file", "ramdisk sign": "makes files", "ramdisk unpack": "ramdisk tests read it",
 	"ramdisk list": "ramdisk tests read it", "ramdisk diff": "ramdisk tests read it", "ramdisk check": "ramdisk tests read it", "ramdisk import": "the life story of ramdisks reads it", "repo import": "the life story of repos reads it",
+	"repo verify":     "the life story of repos reads it",
 	"completion bash": "a shell's program", "completion zsh": "a shell's program", "completion fish": "a shell's program", "completion powershell": "a shell's program",
 	"backup": "makes a file", "restore": "reads a file; the life story of backups reads what it says",
 	"events export": "lines of JSON, whatever is asked for",

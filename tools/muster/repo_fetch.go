@@ -69,18 +69,27 @@ type download struct {
 // run asks for the rest until there is none.
 func (d *download) run(ctx context.Context) error {
 	for range fetchTries {
-		before := d.have()
+		before, was := d.have(), d.of()
 		done, err := d.once(ctx)
 		switch {
 		case done:
 			return nil
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case d.have() <= before:
+		case d.have() <= before && d.of() == was:
 			return err
 		}
 	}
 	return errors.New("the line breaks again and again")
+}
+
+// of says of which file there is a part.
+func (d *download) of() string {
+	tag, err := os.ReadFile(d.tag)
+	if err != nil {
+		return ""
+	}
+	return string(tag)
 }
 
 func (d *download) have() int64 {
@@ -97,10 +106,9 @@ func (d *download) once(ctx context.Context) (done bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	tag, _ := os.ReadFile(d.tag)
-	if n := d.have(); n > 0 && len(tag) > 0 {
+	if n, tag := d.have(), d.of(); n > 0 && tag != "" {
 		req.Header.Set("Range", fmt.Sprintf("bytes=%d-", n))
-		req.Header.Set("If-Range", string(tag))
+		req.Header.Set("If-Range", tag)
 	}
 	resp, err := web.Do(req)
 	if err != nil {

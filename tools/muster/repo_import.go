@@ -117,10 +117,13 @@ func (i *repoImport) path(cmd *cobra.Command, o *options, c *api.Client, name st
 func startsAsDisc(f io.ReaderAt) (bool, error) {
 	b := make([]byte, 6)
 	n, err := f.ReadAt(b, 16*2048)
-	if n < len(b) && !errors.Is(err, io.EOF) {
+	if n < len(b) && errors.Is(err, io.EOF) {
+		return false, nil // too short for one
+	}
+	if n < len(b) {
 		return false, err
 	}
-	id := string(b[1:n])
+	id := string(b[1:])
 	return id == "CD001" || id == "BEA01", nil
 }
 
