@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -49,7 +51,12 @@ func newWipeCase(t *testing.T, method string) *wipeCase {
 		}
 	}
 	a.Probe = func(context.Context, ...string) Probed {
-		return Probed{Facts: facts.Facts{Schema: facts.Schema, Disks: c.disks}}
+		f := facts.Facts{Schema: facts.Schema, Disks: slices.Clone(c.disks)}
+		hash, err := f.Hash()
+		if err != nil {
+			t.Error(err)
+		}
+		return Probed{Facts: f, Hash: hash}
 	}
 	a.OpenDisk = func(name string) (*Disk, error) {
 		d, err := openDevice(a.Root, name)
@@ -142,6 +149,41 @@ func TestWipeMethods(t *testing.T) {
 	}
 }
 
+// The disks are others afterwards: the broker is told at once what they hold now.
+func TestWipedMachineChecksInAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newWipeCase(t, facts.WipeSignatures)
+		c.disks[0].Table = "gpt"
+		look := c.a.Probe
+		c.a.Probe = func(ctx context.Context, only ...string) Probed {
+			if c.left(t, "sda") != untouched {
+				c.disks[0].Table = ""
+			}
+			return look(ctx, only...)
+		}
+		c.run(t)
+		if len(c.b.checkIns) != 2 || c.b.checkIns[1].Facts == nil || c.b.checkIns[1].Facts.Disks[0].Table != "" {
+			t.Errorf("%d check-ins; want a second one with the disks as they are now", len(c.b.checkIns))
+		}
+	})
+}
+
+// The agent knows every way to wipe that an order may name, and no other.
+func TestWipeMethodsAreThoseOfTheWire(t *testing.T) {
+	want := slices.Sorted(slices.Values(facts.WipeMethods))
+	if diff := cmp.Diff(want, slices.Sorted(maps.Keys(wipeWays))); diff != "" {
+		t.Errorf("methods (-wire +agent):\n%s", diff)
+	}
+}
+
+// T52: one id on two disks names neither, whether the probe noticed or not.
+func TestT52OneIDOnTwoDisks(t *testing.T) {
+	d := facts.Disk{ID: "naa.5", Name: "sda", SizeBytes: 1}
+	if _, err := findTarget([]facts.Disk{d, d}, facts.Target{ID: "naa.5", SizeBytes: 1}); err == nil {
+		t.Error("one of two disks with the same id was found")
+	}
+}
+
 // Orders that must be refused before any of their disks is touched.
 func TestRefusedWipes(t *testing.T) {
 	for _, row := range []struct {
@@ -158,7 +200,7 @@ func TestRefusedWipes(t *testing.T) {
 		{"a disk of no bytes", func(_ *testing.T, c *wipeCase) { c.order.Wipe.Disks[1].SizeBytes = 0 }, `the order says that disk "naa.sdb" has 0 bytes`},
 		{"one disk twice", func(_ *testing.T, c *wipeCase) { c.order.Wipe.Disks[1] = c.order.Wipe.Disks[0] }, `the order names disk "naa.sda" twice`},
 		{"T52: a disk that is gone", func(_ *testing.T, c *wipeCase) { c.disks = c.disks[:1] }, `no disk has the id "naa.sdb" now`},
-		{"T52: another disk with the same id", func(_ *testing.T, c *wipeCase) { c.disks[2].ID = "naa.sdb" }, `several disks have the id "naa.sdb"`},
+		{"T52: another disk with the same id", func(_ *testing.T, c *wipeCase) { c.disks[2].ID, c.disks[1].Dup, c.disks[2].Dup = "naa.sdb", true, true }, `several disks have the id "naa.sdb"`},
 		{"T52: another size", func(_ *testing.T, c *wipeCase) { c.disks[1].SizeBytes++ }, `disk "naa.sdb" has 35651585 bytes; the order says 35651584`},
 		{"T52: another serial", func(_ *testing.T, c *wipeCase) { c.disks[1].Serial = "X" }, `disk "naa.sdb" has serial "X"; the order says "S-sdb"`},
 		{"T52: another wwn", func(_ *testing.T, c *wipeCase) { c.disks[1].WWN = "naa.9" }, `disk "naa.sdb" has wwn "naa.9"; the order says "naa.sdb"`},

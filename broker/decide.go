@@ -31,6 +31,8 @@ func decide(n *Node, t *task.Task) Decision {
 		return Decision{boot.StepRamdisk, "ids in conflict: " + n.Conflict}
 	case n.State == Active:
 		return Decision{boot.StepLocal, "installed by policy " + n.Installed}
+	case n.cleans():
+		return Decision{boot.StepRamdisk, "its disks are wiped: " + n.Wiping.Wipe.Method}
 	case n.State == WaitCallBack && !n.Queued.IsZero():
 		return Decision{boot.StepRamdisk, fmt.Sprintf("policy %s: it waits for its turn at repo %s", n.Policy, n.Repo)}
 	case stage != nil && (n.State == Deploying || n.State == WaitCallBack):

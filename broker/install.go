@@ -225,6 +225,8 @@ func (b *Broker) reorder(n *Node) ([]Event, error) {
 	d := decide(n, t)
 	stage := currentStage(n, t)
 	switch {
+	case n.cleans() && n.Conflict == "" && n.Hold == "":
+		return b.rewipe(n)
 	case !n.Queued.IsZero() && n.State == WaitCallBack:
 		return []Event{b.order(n, facts.OrderWait, d.Because)}, nil
 	case n.Conflict == "" && stage != nil && n.State == WaitCallBack && stage.Order == facts.OrderWriteImage:
@@ -256,6 +258,10 @@ func (b *Broker) rewrite(n *Node) ([]Event, error) {
 // render makes the whole order out of what the node keeps of it. Only here do secrets come in.
 func (b *Broker) render(n *Node) (facts.Order, error) {
 	o := facts.Order{ID: n.Order.ID, Kind: n.Order.Kind, Because: n.Order.Because}
+	if o.Kind == facts.OrderWipe && n.cleans() {
+		o.Wipe = &n.Wiping.Wipe
+		return o, nil
+	}
 	if _, ok := stageOrders[o.Kind]; ok && n.Order.Status != facts.StatusDone {
 		return b.renderStageOrder(n, o)
 	}
@@ -319,7 +325,11 @@ func (b *Broker) Report(ctx context.Context, key string, r *facts.Report) error 
 		if r.Order != n.Order.ID || n.Order.Status == facts.StatusDone || n.Order.Status == facts.StatusFailed {
 			return nil, nil
 		}
-		events, err := b.reported(n, r)
+		take := b.reported
+		if n.cleans() {
+			take = b.wiped
+		}
+		events, err := take(n, r)
 		if err != nil {
 			return nil, err
 		}

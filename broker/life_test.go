@@ -149,6 +149,10 @@ var lifeWords = map[string]func(*life, []string) error{
 				a.Wipe = true
 			case arg == "--policy":
 				a.Policy = w[i+2]
+			case arg == "--method":
+				a.Method = w[i+2]
+			case arg == "--disk":
+				a.Disks = append(a.Disks, w[i+2])
 			case is:
 				a.Meta[key] = value
 			}

@@ -59,6 +59,8 @@ type Node struct {
 	BootedOnce time.Time   `json:"booted_once,omitzero"` // that a stage was started that ends with its boot
 	Starts     []time.Time `json:"starts,omitempty"`     // of the stage, for the loop limit
 
+	Wiping *Wiping `json:"wiping,omitempty"` // of a node in cleaning
+
 	Boot  BootKeys `json:"boot"`
 	Order OrderRef `json:"order"`
 }

@@ -18,7 +18,9 @@ import (
 // An Act is an operator's word about one node.
 type Act struct {
 	Verb   string         `json:"verb" doc:"one of broker.Verbs, or delete"`
-	Wipe   bool           `json:"wipe,omitempty" doc:"reinstall, deploy: the disk may lose what it holds, this once"`
+	Wipe   bool           `json:"wipe,omitempty" doc:"reinstall, deploy, clean, provide: disks may lose what they hold, this once"`
+	Method string         `json:"method,omitempty" doc:"clean, provide: how disks are wiped: auto, signatures, discard, secure, overwrite"`
+	Disks  []string       `json:"disks,omitempty" maxItems:"500" doc:"clean, provide: ids, serials or WWNs of the disks to wipe; none: all but removable, USB and shared ones"`
 	Policy string         `json:"policy,omitempty" maxLength:"63" doc:"pin: the policy that alone may take the node"`
 	Meta   map[string]any `json:"meta,omitempty" doc:"meta: what is set"`
 	Remove []string       `json:"remove,omitempty" maxItems:"200" doc:"meta: the keys that are removed"`

@@ -59,21 +59,21 @@ func (b *Broker) keepDisks(n *Node, s task.Stage) error {
 	return err
 }
 
-// wipeDisks are those that fit the hints. What somebody plugged in is among them only when its guard is lifted: the agent
-// would refuse the whole order for it.
+// wipeDisks are those that fit the hints and that no guard keeps which is not lifted: the agent would refuse the whole
+// order for one.
 func wipeDisks(f *facts.Facts, h DiskHints, lifts func(guard string) bool) (fit []facts.Disk, err error) {
 	if f == nil || f.Disks == nil {
 		return nil, fmt.Errorf("its disks are not known")
 	}
 	var why []string
 	for _, d := range f.Disks {
-		plugged := d
-		if lifts(facts.GuardRemovable) {
-			plugged.Removable = false
-		}
-		no := misfit(plugged, h, 0)
-		if no == "" && d.Transport == "usb" && !lifts(facts.GuardUSB) {
-			no = "is behind USB"
+		bare := d
+		bare.Removable = false // which is a guard here
+		no := misfit(bare, h, 0)
+		for _, g := range facts.Guards {
+			if held := g.Holds(d); no == "" && held != "" && !lifts(g.Name) {
+				no = held
+			}
 		}
 		if no != "" {
 			why = append(why, d.Name+" "+no)
