@@ -50,6 +50,8 @@ type Config struct {
 
 	// Tasks is a directory of tasks of the operator's own, a folder to a task; if nil, none.
 	Tasks fs.FS
+	// RepoFile reads a small file of a repo's tree, for tasks; if nil, none can be read.
+	RepoFile func(r Repo, name string) (string, error)
 	// Owner says who has a lease of ours on that address, zero for nobody; if nil, leases are another server's.
 	Owner func(netip.Addr) boot.MAC
 	// RecipesByAddress gives recipes at fixed URLs, to the machine that has the address or says that it has the MAC.

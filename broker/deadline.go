@@ -98,7 +98,7 @@ func (b *Broker) expire(ctx context.Context) error {
 			if err != nil || !b.expired(n) {
 				continue // it moved on meanwhile
 			}
-			events, err := b.failNode(n, "broker", fmt.Sprintf("no word from the machine since %s, %s%s", n.Since.Format(time.RFC3339), waits[n.State], colon(cmp.Or(n.LastLog, n.LastError))))
+			events, err := b.overdue(n, fmt.Sprintf("no word from the machine since %s, %s%s", n.Since.Format(time.RFC3339), waits[n.State], colon(cmp.Or(n.LastLog, n.LastError))))
 			if err != nil {
 				return nil, err
 			}

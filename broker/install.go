@@ -102,6 +102,7 @@ func (b *Broker) begin(n *Node, t *task.Task, stage int, disk *facts.Disk, wipe 
 	if n.Stage != stage {
 		n.Stage, n.Starts = stage, nil
 	}
+	n.BootedOnce = time.Time{}
 	if stage == 1 {
 		n.Queued, n.QueuedWipe = time.Time{}, false
 		n.Phase, n.LastLog, n.Logs = "", "", 0
@@ -132,6 +133,13 @@ func (b *Broker) begin(n *Node, t *task.Task, stage int, disk *facts.Disk, wipe 
 		events = append(events, b.order(n, s.Order, fmt.Sprintf("policy %s writes %s to %s", n.Policy, n.Repo, disk.Name)))
 		n.Order.Target = targetOf(disk)
 		n.Order.Wipe, n.WipeOnce = wipe, false
+	case s.Order != "":
+		n.Order.Disks = nil
+		given, err := b.give(n, s)
+		if err != nil || n.State == DeployFailed {
+			return given, err
+		}
+		events = append(events, given...)
 	default:
 		events = append(events, b.order(n, facts.OrderReboot, fmt.Sprintf("stage %s boots %s", s.Name, boots[s.Step])))
 	}
@@ -230,6 +238,8 @@ func (b *Broker) reorder(n *Node) ([]Event, error) {
 		return []Event{b.order(n, facts.OrderWait, d.Because)}, nil
 	case n.Conflict == "" && stage != nil && n.State == WaitCallBack && stage.Order == facts.OrderWriteImage:
 		return b.rewrite(n)
+	case n.Conflict == "" && stage != nil && n.State == WaitCallBack && stage.Order != "":
+		return b.give(n, *stage)
 	case stage != nil && n.State == WaitCallBack && n.Conflict == "" && n.Hold == "" && stage.Installer(), d.Step == boot.StepLocal:
 		return []Event{b.order(n, facts.OrderReboot, d.Because)}, nil
 	}
@@ -258,6 +268,9 @@ func (b *Broker) render(n *Node) (facts.Order, error) {
 	if o.Kind == facts.OrderWipe && n.cleans() {
 		o.Wipe = &n.Wiping.Wipe
 		return o, nil
+	}
+	if _, ok := stageOrders[o.Kind]; ok && n.Order.Status != facts.StatusDone {
+		return b.renderStageOrder(n, o)
 	}
 	if o.Kind != facts.OrderWriteImage || n.Order.Status == facts.StatusDone {
 		return o, nil
@@ -296,14 +309,15 @@ func (b *Broker) caPEM() string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: b.cfg.CA.Raw}))
 }
 
-// Image says which image, or list of its chunks, the agent with that key may read now: that of its order.
+// Image says which image, or list of its chunks, the agent with that key may read now: that of its order, to be written or
+// to be run.
 func (b *Broker) Image(ctx context.Context, key, sum string) error {
 	n, err := b.byKey(ctx, key)
 	if err != nil {
 		return err
 	}
 	r, ok := b.cat.Load().repos[n.Repo]
-	if !ok || sum != r.SHA256 && sum != r.Chunks || n.Order.Kind != facts.OrderWriteImage {
+	if !ok || sum != r.SHA256 && sum != r.Chunks || n.Order.Kind != facts.OrderWriteImage && n.Order.Kind != facts.OrderRun {
 		return errDenied
 	}
 	return nil
@@ -356,7 +370,7 @@ func (b *Broker) reported(n *Node, r *facts.Report) ([]Event, error) {
 		return append([]Event{e}, failed...), err
 	case facts.StatusDone:
 		e := Event{Kind: EventReport, Who: "agent", Text: n.Order.Kind + " done" + colon(timing(r, message)), Data: told(r)}
-		if n.Order.Kind != facts.OrderWriteImage || n.State != WaitCallBack {
+		if s := currentStage(n, b.cat.Load().taskOf(n)); s == nil || s.Order != n.Order.Kind || n.State != WaitCallBack {
 			return []Event{e}, nil
 		}
 		ended, err := b.endStage(n, "agent")
@@ -422,7 +436,13 @@ func (b *Broker) endStage(n *Node, who string) ([]Event, error) {
 		return nil, err
 	}
 	n.Installed, n.InstalledAt, n.Starts, n.Stage = n.Policy, b.now(), nil, 0
-	return append(events, e, Event{Kind: EventActive, Who: who, Text: n.Title() + " is installed and runs from its own disk"}), nil
+	end := ended(n, stage)
+	end.Who = who
+	events = append(events, e, end)
+	if row, ok := stageOrders[stage.Order]; ok {
+		events = append(events, b.order(n, row.after, "task "+n.Task+" is done"))
+	}
+	return events, nil
 }
 
 // EndStage takes the call of an installed system or installer: its one-time token ends the stage that it was made

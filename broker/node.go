@@ -59,7 +59,8 @@ type Node struct {
 	// Queued is since when it waits for its repo to have room; QueuedWipe whether its disk may lose what it holds then.
 	Queued     time.Time   `json:"queued,omitzero"`
 	QueuedWipe bool        `json:"queued_wipe,omitempty"`
-	Starts     []time.Time `json:"starts,omitempty"` // of the stage, for the loop limit
+	BootedOnce time.Time   `json:"booted_once,omitzero"` // that a stage was started that ends with its boot
+	Starts     []time.Time `json:"starts,omitempty"`     // of the stage, for the loop limit
 
 	Wiping *Wiping `json:"wiping,omitempty"` // of a node in cleaning
 
@@ -110,14 +111,15 @@ type BootKeys struct {
 
 // OrderRef is the order that the agent has, or has carried out; the order itself is rendered when it is asked for.
 type OrderRef struct {
-	ID      int64         `json:"id"`
-	Kind    string        `json:"kind"`
-	Because string        `json:"because,omitempty"`
-	Status  string        `json:"status,omitempty"` // as reported: started, done, failed
-	Target  *facts.Target `json:"target,omitempty"`
-	Wipe    bool          `json:"wipe,omitempty"`
-	Done    int64         `json:"done_bytes,omitempty"`
-	All     int64         `json:"all_bytes,omitempty"`
+	ID      int64          `json:"id"`
+	Kind    string         `json:"kind"`
+	Because string         `json:"because,omitempty"`
+	Status  string         `json:"status,omitempty"` // as reported: started, done, failed
+	Target  *facts.Target  `json:"target,omitempty"`
+	Wipe    bool           `json:"wipe,omitempty"`
+	Disks   []facts.Target `json:"disks,omitempty"` // to be wiped
+	Done    int64          `json:"done_bytes,omitempty"`
+	All     int64          `json:"all_bytes,omitempty"`
 }
 
 // tag is what a tag's rule gave on the node.

@@ -141,8 +141,11 @@ func (p *candidate) takes(n *Node) (*facts.Disk, string) {
 	if err := with.inherit(p.Meta); err != nil {
 		return nil, err.Error()
 	}
-	if !p.Task.Disk {
+	switch {
+	case !p.Task.Disk:
 		return nil, ""
+	case p.Task.Wipes():
+		return nil, p.wipes(n)
 	}
 	known, err := n.Facts.Whole()
 	if err != nil {
@@ -153,6 +156,21 @@ func (p *candidate) takes(n *Node) (*facts.Disk, string) {
 		return nil, err.Error()
 	}
 	return d, ""
+}
+
+// wipes says why a task that destroys what disks hold may not have the node, or "".
+func (p *candidate) wipes(n *Node) string {
+	if !p.Wipe && !n.WipeOnce {
+		return "task " + p.Task.Name + " destroys what disks hold and the policy does not say wipe: true"
+	}
+	known, err := n.Facts.Whole()
+	if err != nil {
+		return err.Error()
+	}
+	if _, err := wipeDisks(known, p.Disk, func(string) bool { return true }); err != nil {
+		return err.Error()
+	}
+	return ""
 }
 
 // wants checks everything but capacity, protection and disks. A node that is pinned to the policy needs no tags.

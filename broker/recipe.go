@@ -166,6 +166,9 @@ func (b *Broker) values(n *Node, t *task.Task, stage string, open bool) (task.Va
 		Handoff: cat.handoffOf(n), Token: hiddenSecret, Fetch: hiddenSecret, Salt: hiddenSecret}
 	if r, ok := cat.repos[n.Repo]; ok {
 		v.Repo = b.taskRepo(&r)
+		if b.cfg.RepoFile != nil {
+			v.RepoFile = func(name string) (string, error) { return b.cfg.RepoFile(r, name) }
+		}
 	}
 	for i, s := range t.Stages {
 		if s.Name == stage && i+1 < len(t.Stages) {
