@@ -69,7 +69,11 @@ func (b *Broker) beginClean(n *Node, a Act, asked Event, end Verb) ([]Event, err
 	case n.Conflict != "":
 		return nil, conflict("node %s: ids in conflict: %s", n.Title(), n.Conflict)
 	}
-	c, err := planClean(n, a)
+	known, err := n.Facts.Whole()
+	if err != nil {
+		return nil, err
+	}
+	c, err := planClean(n, known, a)
 	if err != nil {
 		return nil, err
 	}
@@ -78,17 +82,13 @@ func (b *Broker) beginClean(n *Node, a Act, asked Event, end Verb) ([]Event, err
 }
 
 // planClean chooses the disks: those that the operator names, whatever guards them, or all that nothing guards.
-func planClean(n *Node, a Act) (*Wiping, error) {
+func planClean(n *Node, known *facts.Facts, a Act) (*Wiping, error) {
 	c := &Wiping{Wipe: facts.Wipe{Method: a.Method}}
 	if a.Method == "" {
 		c.Wipe.Method = facts.WipeAuto
 	}
 	if !slices.Contains(facts.WipeMethods, c.Wipe.Method) {
 		return nil, invalid("method %q: want one of %s", a.Method, strings.Join(facts.WipeMethods, ", "))
-	}
-	known, err := n.Facts.Whole()
-	if err != nil {
-		return nil, err
 	}
 	if known == nil || known.Disks == nil {
 		return nil, conflict("node %s: its disks are not known", n.Title())
