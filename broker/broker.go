@@ -11,6 +11,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -43,6 +44,13 @@ type Config struct {
 	// Verify makes iPXE verify ramdisks before it runs them: unsigned ones are refused to it. TrustOnly makes it run
 	// nothing else from then on.
 	Verify, TrustOnly bool
+
+	// Tasks is a directory of tasks of the operator's own, a folder to a task; if nil, none.
+	Tasks fs.FS
+	// Owner says who has a lease of ours on that address, zero for nobody; if nil, leases are another server's.
+	Owner func(netip.Addr) boot.MAC
+	// RecipesByAddress gives recipes at fixed URLs, to the machine that has the address or says that it has the MAC.
+	RecipesByAddress bool
 
 	// Strangers is the most machines kept that were seen booting and never checked in; if 0, 1000.
 	Strangers int
@@ -101,6 +109,9 @@ func New(ctx context.Context, cfg Config) (*Broker, error) {
 		return nil, err
 	}
 	tasks, err := task.Shipped()
+	if err == nil && cfg.Tasks != nil {
+		tasks, err = task.LoadAll(cfg.Tasks, tasks)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -265,6 +276,15 @@ func (b *Broker) step(n *Node, c boot.Client) boot.Step {
 	if d.Step == boot.StepRefuse {
 		s.Text = d.Because
 	}
+	if d.installs() {
+		installer, err := b.installStep(n)
+		if err != nil {
+			b.cfg.Log.Error("render the installer's step", "node", n.ID, "err", err)
+			return boot.Step{Kind: boot.StepRefuse, Because: s.Because, Text: "the installer can not be given: " + err.Error()}
+		}
+		installer.Because = s.Because
+		return installer
+	}
 	if r != nil {
 		b.load(&s, r)
 		s.Args = kargs.Line{kargs.Set("muster.server", b.cfg.AgentURL)}
@@ -279,8 +299,10 @@ func (b *Broker) step(n *Node, c boot.Client) boot.Step {
 
 func (b *Broker) find(ctx context.Context, c boot.Client) (n *Node, err error) {
 	err = b.cfg.Store.View(ctx, func(tx Tx) error {
-		n, err = known(tx, clientKeys(c))
-		return err
+		if n, err = known(tx, clientKeys(c)); err != nil {
+			return err
+		}
+		return n.pack()
 	})
 	return n, err
 }
@@ -288,8 +310,10 @@ func (b *Broker) find(ctx context.Context, c boot.Client) (n *Node, err error) {
 // sight makes a node of a machine that asks what to boot.
 func (b *Broker) sight(ctx context.Context, c boot.Client) (n *Node, err error) {
 	err = b.update(ctx, func(tx Tx) ([]string, error) {
-		n, err = b.findOrSight(tx, c)
-		return nil, err
+		if n, err = b.findOrSight(tx, c); err != nil {
+			return nil, err
+		}
+		return nil, n.pack()
 	})
 	return n, err
 }

@@ -27,9 +27,12 @@ type catalog struct {
 
 // loadCatalog reads and compiles all objects of a transaction.
 func (b *Broker) loadCatalog(tx Tx) (*catalog, error) {
-	c := &catalog{repos: map[string]Repo{}, tasks: b.tasks, programs: map[string]program{}}
+	c := &catalog{repos: map[string]Repo{}, programs: map[string]program{}}
 	var err error
 	if c.revision, err = tx.Revision(); err != nil {
+		return nil, err
+	}
+	if c.tasks, err = b.loadTasks(tx); err != nil {
 		return nil, err
 	}
 	if c.tags, err = all[Tag](tx, KindTag); err != nil {
@@ -100,11 +103,8 @@ func (c *catalog) refs(saved ...string) error {
 		if !ok {
 			return invalid("policy %s: there is no task %q: there are %s", p.Name, p.Task, strings.Join(c.taskNames(), ", "))
 		}
-		if t.Repo && p.Repo == "" {
-			return invalid("policy %s: task %s needs a repo", p.Name, p.Task)
-		}
-		if _, ok := c.repos[p.Repo]; p.Repo != "" && !ok {
-			return invalid("policy %s: there is no repo %q: muster repo import %s IMAGE", p.Name, p.Repo, p.Repo)
+		if err := c.install(p, t); err != nil {
+			return invalid("policy %s: %s", p.Name, err)
 		}
 		if _, ok := c.handoffs[p.Handoff]; p.Handoff != "" && !ok {
 			return invalid("policy %s: there is no handoff %q: apply it before or with the policy", p.Name, p.Handoff)
@@ -124,6 +124,27 @@ func (c *catalog) refs(saved ...string) error {
 		}
 	}
 	return nil
+}
+
+// install checks what a policy gives its task to install from and with.
+func (c *catalog) install(p Policy, t *task.Task) error {
+	r, ok := c.repos[p.Repo]
+	switch {
+	case t.Abstract:
+		return fmt.Errorf("task %s is there to be extended only", t.Name)
+	case t.Repo != task.RepoNone && p.Repo == "":
+		return fmt.Errorf("task %s needs a repo", t.Name)
+	case p.Repo != "" && !ok:
+		return fmt.Errorf("there is no repo %q: muster repo import %s IMAGE|ISO|DIR|URL", p.Repo, p.Repo)
+	case t.Repo != task.RepoNone && r.kindOf() != t.Repo:
+		return fmt.Errorf("task %s installs from a repo of kind %s, and %s is one of kind %s", t.Name, t.Repo, r.Name, r.kindOf())
+	case ok && r.Version != "" && len(t.Versions) > 0 && !slices.Contains(t.Versions, r.Version):
+		return fmt.Errorf("task %s is for version %s, and repo %s is %s", t.Name, strings.Join(t.Versions, ", "), r.Name, r.Version)
+	case ok && r.Arch != "" && len(t.Arch) > 0 && !slices.Contains(t.Arch, r.Arch):
+		return fmt.Errorf("task %s is for %s, and repo %s is %s", t.Name, strings.Join(t.Arch, ", "), r.Name, r.Arch)
+	}
+	_, err := t.Params(p.Params)
+	return err
 }
 
 // circle refuses tags that need each other's verdict for their own, with the names in order. There was none before, so
@@ -196,7 +217,7 @@ func (c *catalog) candidates(n *Node, now time.Time, bound func(policy string) (
 		if r, ok := c.repos[p.Repo]; ok {
 			cand.Repo = &r
 		}
-		disks := cand.Task != nil && cand.Task.Repo && !(n.Protected && p.Approval != "automatic")
+		disks := cand.Task != nil && cand.Task.Disk && !(n.Protected && p.Approval != "automatic")
 		if (p.Max > 0 || disks) && cand.wants(n) == "" {
 			if disks {
 				if _, err = n.Facts.Whole(); err != nil { // takes asks for them, and may not fail

@@ -243,8 +243,10 @@ func (b *Broker) WaitOrder(ctx context.Context, key string, after int64, patienc
 
 func (b *Broker) byKey(ctx context.Context, key string) (n *Node, err error) {
 	err = b.cfg.Store.View(context.WithoutCancel(ctx), func(tx Tx) error {
-		n, err = tx.NodeByKey(KeyBoot, hashKey(key))
-		return err
+		if n, err = tx.NodeByKey(KeyBoot, hashKey(key)); err != nil {
+			return err
+		}
+		return n.pack()
 	})
 	if errors.Is(err, ErrNotFound) {
 		return nil, errDenied

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -51,6 +52,9 @@ func (b *Broker) keepDeadlines(ctx context.Context) {
 	var open []string
 	for {
 		err := b.expire(ctx)
+		if err == nil {
+			err = b.takeTurns(ctx)
+		}
 		now := b.openWindows()
 		if err == nil && slices.ContainsFunc(now, func(p string) bool { return !slices.Contains(open, p) }) {
 			err = b.Reconcile(ctx)
@@ -90,7 +94,7 @@ func (b *Broker) expire(ctx context.Context) error {
 			if err != nil || !b.expired(n) {
 				continue // it moved on meanwhile
 			}
-			events, err := b.failNode(n, "broker", fmt.Sprintf("no word from the machine since %s, %s%s", n.Since.Format(time.RFC3339), waits[n.State], colon(n.LastError)))
+			events, err := b.failNode(n, "broker", fmt.Sprintf("no word from the machine since %s, %s%s", n.Since.Format(time.RFC3339), waits[n.State], colon(cmp.Or(n.LastLog, n.LastError))))
 			if err != nil {
 				return nil, err
 			}

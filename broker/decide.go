@@ -13,6 +13,11 @@ type Decision struct {
 	Because string        `json:"because"`
 }
 
+// installs says whether the step is an installer's.
+func (d Decision) installs() bool {
+	return d.Step == boot.StepKernel || d.Step == boot.StepChain || d.Step == boot.StepWinPE
+}
+
 // decide says what a node boots next. It is pure: the boot path, explain and render all ask it. t is the task of the
 // node's policy, nil when it has none.
 func decide(n *Node, t *task.Task) Decision {
@@ -26,6 +31,8 @@ func decide(n *Node, t *task.Task) Decision {
 		return Decision{boot.StepRamdisk, "ids in conflict: " + n.Conflict}
 	case n.State == Active:
 		return Decision{boot.StepLocal, "installed by policy " + n.Installed}
+	case n.State == WaitCallBack && !n.Queued.IsZero():
+		return Decision{boot.StepRamdisk, fmt.Sprintf("policy %s: it waits for its turn at repo %s", n.Policy, n.Repo)}
 	case stage != nil && (n.State == Deploying || n.State == WaitCallBack):
 		return Decision{stage.Step, fmt.Sprintf("policy %s, stage %d of %d: %s", n.Policy, n.Stage, len(t.Stages), stage.Name)}
 	case n.State == DeployFailed, n.State == CleanFailed, n.State == InspectFailed, n.State == Error:

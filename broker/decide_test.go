@@ -15,7 +15,7 @@ import (
 func testNow() time.Time { return time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC) }
 
 var (
-	imageTask = &task.Task{Name: "image", Repo: true, Stages: []task.Stage{
+	imageTask = &task.Task{Name: "image", Repo: task.RepoImage, Disk: true, Stages: []task.Stage{
 		{Name: "write", Step: boot.StepRamdisk, Order: facts.OrderWriteImage}, {Name: "first-boot", Step: boot.StepLocal}}}
 	keepTask = &task.Task{Name: "discover-only"}
 	smallOS  = &Repo{Name: "debian", RawBytes: 1 << 30}
@@ -116,7 +116,7 @@ func TestChoose(t *testing.T) {
 			[]string{"a: passed over: disk vda holds 1 partition and the policy does not say wipe: true", "b: takes every node (match: all)"}},
 		{"a disk smaller than the image is not taken", node(blank("vda", 1<<20)),
 			policies(candidate{Policy: Policy{Name: "a", Match: "all", Wipe: true}}), "", "",
-			[]string{"a: passed over: no disk fits (vda has 1048576 bytes, the image needs 1073741824)"}},
+			[]string{"a: passed over: no disk fits (vda has 1048576 bytes, 1073741824 are needed)"}},
 		{"hints choose among disks, then the smallest", node(blank("vda", 8<<30), blank("vdb", 4<<30), blank("vdc", 2<<30)),
 			policies(candidate{Policy: Policy{Name: "a", Match: "all", Disk: DiskHints{MinBytes: 3 << 30}}}), "a", "vdb",
 			[]string{"a: takes every node (match: all)"}},

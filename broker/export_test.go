@@ -69,3 +69,6 @@ func Phases(events []Event, n *Node, at time.Time) ([]Phase, *Stay, int) {
 	}
 	return r.phases(), r.now(n, at), r.boots
 }
+
+// TakeTurns begins what waits for a repo, as keepDeadlines does.
+func (b *Broker) TakeTurns(ctx context.Context) error { return b.takeTurns(ctx) }

@@ -60,7 +60,7 @@ func installing(t *testing.T, b *broker.Broker) (*broker.Record, string) {
 			script = f.Content
 		}
 	}
-	if !strings.Contains(script, "/node/v1/handoff/first-boot'") || strings.Contains(fmt.Sprint(reply.Order.Image.Files), "canary") {
+	if !strings.Contains(script, "stage='first-boot'\n") || !strings.Contains(script, "/node/v1/handoff/$stage") || strings.Contains(fmt.Sprint(reply.Order.Image.Files), "canary") {
 		t.Errorf("the first boot fetches no handoff, or the disk has its secret:\n%s", script)
 	}
 	return n, token

@@ -83,7 +83,7 @@ func (b *Broker) bind(tx Tx, n *Node) ([]Event, error) {
 	if err != nil {
 		return nil, err
 	}
-	begun, err := b.begin(n, win.Task, 1, disk, win.Wipe || n.WipeOnce)
+	begun, err := b.start(tx, n, win.Task, disk, win.Wipe || n.WipeOnce)
 	return append(append(events, moved...), begun...), err
 }
 
@@ -102,26 +102,53 @@ func (b *Broker) begin(n *Node, t *task.Task, stage int, disk *facts.Disk, wipe 
 	if n.Stage != stage {
 		n.Stage, n.Starts = stage, nil
 	}
+	if stage == 1 {
+		n.Queued, n.QueuedWipe = time.Time{}, false
+		n.Phase, n.LastLog, n.Logs = "", "", 0
+		n.Target = targetOf(disk)
+	}
 	s := t.Stages[stage-1]
 	var events []Event
-	switch s.Order {
-	case facts.OrderWriteImage:
+	switch {
+	case stage == 1 && s.Installer():
+		n.InstallSeq++
+		if err := b.fits(n, t); err != nil {
+			return b.failNode(n, "broker", err.Error())
+		}
+		events = append(events, b.order(n, facts.OrderReboot, fmt.Sprintf("stage %s boots the installer", s.Name)))
+	case s.Order == facts.OrderWriteImage:
 		held, err := b.countStart(n)
 		if held != nil || err != nil {
 			return held, err
 		}
 		n.InstallSeq++
 		events = append(events, b.order(n, s.Order, fmt.Sprintf("policy %s writes %s to %s", n.Policy, n.Repo, disk.Name)))
-		n.Order.Target = &facts.Target{ID: disk.ID, SizeBytes: disk.SizeBytes, Serial: disk.Serial, WWN: disk.WWN}
+		n.Order.Target = targetOf(disk)
 		n.Order.Wipe, n.WipeOnce = wipe, false
 	default:
-		events = append(events, b.order(n, facts.OrderReboot, fmt.Sprintf("stage %s boots the %s disk", s.Name, s.Step)))
+		events = append(events, b.order(n, facts.OrderReboot, fmt.Sprintf("stage %s boots %s", s.Name, boots[s.Step])))
 	}
-	e, err := b.move(n, wait, "broker", "stage "+s.Name)
+	e := Event{Kind: EventStage, Who: "broker", Text: "its turn has come: stage " + s.Name}
+	if n.State != WaitCallBack { // else it waited for its turn
+		var err error
+		if e, err = b.move(n, wait, "broker", "stage "+s.Name); err != nil {
+			return nil, err
+		}
+	}
 	if d := b.stageTimeout(n, s); d > 0 {
 		n.Deadline = b.now().Add(d)
 	}
-	return append(events, e), err
+	return append(events, e), nil
+}
+
+// boots says of a step what it boots.
+var boots = map[boot.StepKind]string{boot.StepLocal: "the local disk", boot.StepKernel: "an installer", boot.StepWinPE: "an installer", boot.StepChain: "another loader"}
+
+func targetOf(d *facts.Disk) *facts.Target {
+	if d == nil {
+		return nil
+	}
+	return &facts.Target{ID: d.ID, SizeBytes: d.SizeBytes, Serial: d.Serial, WWN: d.WWN}
 }
 
 // stageTimeout is how long a stage may take: its policy's word, else the task's. 0 is for ever.
@@ -160,7 +187,7 @@ const oneStart = 20 * time.Second
 // machine starts it over and over.
 func (b *Broker) booted(n *Node) ([]Event, error) {
 	stage := currentStage(n, b.cat.Load().taskOf(n))
-	if n.State != WaitCallBack || stage == nil || stage.Step == boot.StepRamdisk || n.Hold != "" {
+	if n.State != WaitCallBack || stage == nil || stage.Step == boot.StepRamdisk || n.Hold != "" || !n.Queued.IsZero() {
 		return nil, nil
 	}
 	if last := len(n.Starts) - 1; last >= 0 && b.now().Sub(n.Starts[last]) < oneStart {
@@ -190,9 +217,11 @@ func (b *Broker) reorder(n *Node) ([]Event, error) {
 	d := decide(n, t)
 	stage := currentStage(n, t)
 	switch {
+	case !n.Queued.IsZero() && n.State == WaitCallBack:
+		return []Event{b.order(n, facts.OrderWait, d.Because)}, nil
 	case n.Conflict == "" && stage != nil && n.State == WaitCallBack && stage.Order == facts.OrderWriteImage:
 		return b.rewrite(n)
-	case d.Step == boot.StepLocal:
+	case stage != nil && n.State == WaitCallBack && n.Conflict == "" && n.Hold == "" && stage.Installer(), d.Step == boot.StepLocal:
 		return []Event{b.order(n, facts.OrderReboot, d.Because)}, nil
 	}
 	return []Event{b.order(n, facts.OrderWait, d.Because)}, nil
@@ -226,16 +255,15 @@ func (b *Broker) render(n *Node) (facts.Order, error) {
 	if !ok || t == nil || n.Order.Target == nil {
 		return facts.Order{ID: o.ID, Kind: facts.OrderWait, Because: "repo " + n.Repo + " is gone"}, nil
 	}
-	name := n.Hostname
-	if name == "" {
-		name = n.ID
+	stage := ""
+	if s := currentStage(n, t); s != nil {
+		stage = s.Name
 	}
-	next := ""
-	if n.Stage < len(t.Stages) {
-		next = t.Stages[n.Stage].Name
+	v, err := b.values(n, t, stage, true)
+	if err != nil {
+		return o, err
 	}
-	files, err := t.RenderFiles(task.Values{Server: b.cfg.AgentURL, CA: b.caPEM(), Node: n.ID, Hostname: name, Stage: next,
-		Token: b.cfg.Key.token(scopeStage, n.ID, n.InstallSeq), Handoff: cat.handoffOf(n)})
+	files, err := t.RenderFiles(v)
 	if err != nil {
 		return o, err
 	}
@@ -352,6 +380,7 @@ func (b *Broker) endStage(n *Node, who string) ([]Event, error) {
 	if stage == nil {
 		return nil, fmt.Errorf("node %s has no stage %d in task %q", n.ID, n.Stage, n.Task)
 	}
+	n.Phase = ""
 	events := []Event{{Kind: EventStage, Who: who, Text: "stage " + stage.Name + " is done"}}
 	on := resume
 	if n.State == DeployFailed { // it was given up, and is done after all
@@ -394,9 +423,9 @@ func (b *Broker) EndStage(ctx context.Context, token, stage string, says map[str
 	})
 }
 
-// ofStage is the node whose installed system calls: the token is that of its install, and the stage the one under way,
-// or the one that was given up: a machine that was late is done all the same.
-func (b *Broker) ofStage(tx Tx, token, stage string) (*Node, error) {
+// ofInstall is the node whose installer or installed system calls: the token is that of its install, which is under way
+// or was given up: a machine that was late is done all the same.
+func (b *Broker) ofInstall(tx Tx, token string) (*Node, error) {
 	id, seq, ok := b.cfg.Key.open(scopeStage, token)
 	if !ok {
 		return nil, errDenied
@@ -408,8 +437,20 @@ func (b *Broker) ofStage(tx Tx, token, stage string) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
+	if seq != n.InstallSeq || n.State != WaitCallBack && n.State != DeployFailed {
+		return nil, errDenied
+	}
+	return n, nil
+}
+
+// ofStage is ofInstall for the stage under way, when it ends by a call.
+func (b *Broker) ofStage(tx Tx, token, stage string) (*Node, error) {
+	n, err := b.ofInstall(tx, token)
+	if err != nil {
+		return nil, err
+	}
 	s := currentStage(n, b.cat.Load().taskOf(n))
-	if seq != n.InstallSeq || n.State != WaitCallBack && n.State != DeployFailed || s == nil || s.Name != stage || s.Order != "" {
+	if s == nil || s.Name != stage || !s.Called() {
 		return nil, errDenied
 	}
 	return n, nil

@@ -40,16 +40,23 @@ type Node struct {
 	Tags   []TagResult        `json:"tags,omitempty"`    // those that hold and those that are undecided
 	TagsOf string             `json:"tags_of,omitempty"` // hash of all that Tags came from
 
-	Pin         string      `json:"pin,omitempty"` // the one policy that may take the node, whatever its tags
-	Policy      string      `json:"policy,omitempty"`
-	Task        string      `json:"task,omitempty"`
-	Repo        string      `json:"repo,omitempty"`
-	Hostname    string      `json:"hostname,omitempty"`
-	Stage       int         `json:"stage,omitempty"`     // 1 is the first stage of the task; 0 none
-	Installed   string      `json:"installed,omitempty"` // policy that installed it
-	InstalledAt time.Time   `json:"installed_at,omitzero"`
-	InstallSeq  int64       `json:"install_seq,omitempty"` // rises with every write order; stage tokens hold it
-	Starts      []time.Time `json:"starts,omitempty"`      // of the stage, for the loop limit
+	Pin         string        `json:"pin,omitempty"` // the one policy that may take the node, whatever its tags
+	Policy      string        `json:"policy,omitempty"`
+	Task        string        `json:"task,omitempty"`
+	Repo        string        `json:"repo,omitempty"`
+	Hostname    string        `json:"hostname,omitempty"`
+	Stage       int           `json:"stage,omitempty"`     // 1 is the first stage of the task; 0 none
+	Installed   string        `json:"installed,omitempty"` // policy that installed it
+	InstalledAt time.Time     `json:"installed_at,omitzero"`
+	InstallSeq  int64         `json:"install_seq,omitempty"` // rises with every install; its tokens hold it
+	Target      *facts.Target `json:"target,omitempty"`      // the disk that the install was given
+	Phase       string        `json:"phase,omitempty"`       // how far the installer says it is
+	LastLog     string        `json:"last_log,omitempty"`    // the last line that it told
+	Logs        int           `json:"logs,omitempty"`        // how many lines it told
+	// Queued is since when it waits for its repo to have room; QueuedWipe whether its disk may lose what it holds then.
+	Queued     time.Time   `json:"queued,omitzero"`
+	QueuedWipe bool        `json:"queued_wipe,omitempty"`
+	Starts     []time.Time `json:"starts,omitempty"` // of the stage, for the loop limit
 
 	Boot  BootKeys `json:"boot"`
 	Order OrderRef `json:"order"`

@@ -5,18 +5,34 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/url"
 	"regexp"
+	"slices"
 	"strings"
+
+	"muster/broker/task"
 )
 
-// Repo is a disk image that was imported: its bytes lie in the content store under SHA256.
+// Repo is what is installed from: a disk image that was imported, whose bytes lie in the content store under SHA256;
+// an install tree that was imported, whose manifest lies there under Tree; or a mirror, at URL.
 type Repo struct {
 	Kind        string `json:"kind"`
 	Name        string `json:"name"`
-	SHA256      string `json:"sha256"`      // of the file as served
-	SizeBytes   int64  `json:"size_bytes"`  // of the file as served
-	RawBytes    int64  `json:"raw_bytes"`   // once unpacked
-	Compression string `json:"compression"` // zstd, gzip, none
+	SHA256      string `json:"sha256,omitempty"`      // of the image's file as served
+	SizeBytes   int64  `json:"size_bytes,omitempty"`  // of the same
+	RawBytes    int64  `json:"raw_bytes,omitempty"`   // once unpacked
+	Compression string `json:"compression,omitempty"` // zstd, gzip, none
+
+	Tree    string   `json:"tree,omitempty"` // sha256 of the manifest
+	URL     string   `json:"url,omitempty"`
+	OS      string   `json:"os,omitempty"` // of a tree or mirror, as tasks name it
+	Version string   `json:"version,omitempty"`
+	Arch    string   `json:"arch,omitempty"`
+	Kernel  string   `json:"kernel,omitempty"`  // path of the installer's kernel in it
+	Initrds []string `json:"initrds,omitempty"` // the same, in the order in memory
+
+	// Installs is the most machines that install from it at once; the others wait for their turn. 0: no limit.
+	Installs int `json:"installs,omitempty"`
 }
 
 // Kinds of objects.
@@ -122,6 +138,7 @@ var kinds = map[string]struct {
 	KindRepo:    {func() any { return new(Repo) }, func(v any) error { return v.(*Repo).check() }, false},
 	KindRamdisk: {func() any { return new(Ramdisk) }, func(v any) error { return v.(*Ramdisk).check() }, false},
 	KindHook:    {func() any { return new(Hook) }, func(v any) error { return v.(*Hook).check() }, true},
+	KindTask:    {func() any { return new(OwnTask) }, func(v any) error { return v.(*OwnTask).check() }, true},
 	KindHandoff: {func() any { return new(Handoff) }, func(v any) error { return v.(*Handoff).check() }, true},
 }
 
@@ -156,6 +173,10 @@ func order(said int) int {
 
 func (r *Repo) check() error {
 	switch {
+	case r.Installs < 0:
+		return invalid("installs may not be negative")
+	case r.Tree != "" || r.URL != "":
+		return r.checkTree()
 	case !sha256Form.MatchString(r.SHA256):
 		return invalid("sha256 %q: want 64 lower-case hexadecimal digits; muster repo import fills it in", r.SHA256)
 	case r.Compression != "zstd" && r.Compression != "gzip" && r.Compression != "none":
@@ -164,6 +185,35 @@ func (r *Repo) check() error {
 		return invalid("size_bytes and raw_bytes must be given")
 	}
 	return nil
+}
+
+func (r *Repo) checkTree() error {
+	u, err := url.Parse(r.URL)
+	switch {
+	case r.SHA256 != "" || r.Tree != "" && r.URL != "":
+		return invalid("want one of sha256 (an image), tree and url (a mirror)")
+	case r.Tree != "" && !sha256Form.MatchString(r.Tree):
+		return invalid("tree %q: want 64 lower-case hexadecimal digits; muster repo import fills it in", r.Tree)
+	case r.URL != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != ""):
+		return invalid("url %q: want http or https, without a user, query or fragment", r.URL)
+	}
+	for _, name := range append(slices.Clone(r.Initrds), r.Kernel) {
+		if name != "" && !bootPath.MatchString(name) {
+			return invalid("path %q: want letters, digits and ._/- only, without a slash at its ends", name)
+		}
+	}
+	return nil
+}
+
+// bootPath is what every boot loader can be told.
+var bootPath = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*$`)
+
+// kindOf is what a task would call it.
+func (r *Repo) kindOf() task.RepoKind {
+	if r.Tree != "" || r.URL != "" {
+		return task.RepoTree
+	}
+	return task.RepoImage
 }
 
 var sha256Form = regexp.MustCompile(`^[0-9a-f]{64}$`)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -122,15 +123,18 @@ func (b *Broker) reinstall(tx Tx, n *Node, a Act) ([]Event, error) {
 		return nil, conflict("node %s is on hold: %s", n.Title(), n.Hold)
 	}
 	p := cat.policies[i]
-	known, err := n.Facts.Whole()
-	if err != nil {
-		return nil, err
+	r := cat.repos[n.Repo]
+	var disk *facts.Disk
+	if t.Disk {
+		known, err := n.Facts.Whole()
+		if err != nil {
+			return nil, err
+		}
+		if disk, err = pickDisk(known, p.Disk, needs(t, &r), true); err != nil {
+			return nil, conflict("node %s: %s", n.Title(), err)
+		}
 	}
-	disk, err := pickDisk(known, p.Disk, cat.repos[n.Repo].RawBytes, true)
-	if err != nil {
-		return nil, conflict("node %s: %s", n.Title(), err)
-	}
-	if !p.Wipe && !a.Wipe && (n.Installed != "" || n.InstallSeq > 0 || holds(*disk) != "") {
+	if disk != nil && !p.Wipe && !a.Wipe && (n.Installed != "" || n.InstallSeq > 0 || holds(*disk) != "") {
 		return nil, conflict("disk %s of node %s holds data: say --wipe to lose it, this once", disk.Name, n.Title())
 	}
 	e, err := b.asked(n, Rebuild, a.Who, "reinstall")
@@ -138,7 +142,7 @@ func (b *Broker) reinstall(tx Tx, n *Node, a Act) ([]Event, error) {
 		return nil, err
 	}
 	n.Installed, n.Starts, n.Stage = "", nil, 0
-	begun, err := b.begin(n, t, 1, disk, p.Wipe || a.Wipe)
+	begun, err := b.start(tx, n, t, disk, p.Wipe || a.Wipe)
 	return append([]Event{e}, begun...), err
 }
 
@@ -192,11 +196,13 @@ func (b *Broker) Node(ctx context.Context, name string) (r *Record, err error) {
 	return r, err
 }
 
-// node is Node without the facts.
+// node is Node for what asks for no more facts than boots do.
 func (b *Broker) node(ctx context.Context, name string) (n *Node, err error) {
 	err = b.cfg.Store.View(ctx, func(tx Tx) error {
-		n, err = lookup(tx, name)
-		return err
+		if n, err = lookup(tx, name); err != nil {
+			return err
+		}
+		return n.pack()
 	})
 	return n, err
 }
@@ -264,6 +270,10 @@ func (b *Broker) Step(ctx context.Context, name string) (boot.Client, boot.Step,
 	}
 	s := b.offer(n, c, b.step(n, c))
 	hideToken(s.Args)
+	for i := range s.Inject {
+		s.Inject[i].URL = installURL.ReplaceAllString(s.Inject[i].URL, "${1}HIDDEN")
+	}
+	s.Chain = installURL.ReplaceAllString(s.Chain, "${1}HIDDEN")
 	if s.Menu != nil {
 		for _, e := range s.Menu.Entries {
 			hideToken(e.Step.Args)
@@ -272,10 +282,15 @@ func (b *Broker) Step(ctx context.Context, name string) (boot.Client, boot.Step,
 	return c, s, nil
 }
 
+// hideToken takes the tokens out of a command line: muster's own, and those in URLs of recipes.
 func hideToken(l kargs.Line) {
 	for i, a := range l {
 		if a.Key == "muster.token" {
 			l[i].Value = "HIDDEN"
 		}
+		l[i].Value = installURL.ReplaceAllString(l[i].Value, "${1}HIDDEN")
 	}
 }
+
+// installURL is where a token stands in a URL.
+var installURL = regexp.MustCompile(`(/node/v1/install/)[^/]+`)

@@ -33,6 +33,8 @@ func (s *server) routes() []route {
 		{"get-timeline", GET, "/api/v1/nodes/{node}/timeline", read, "The phases of a node's boot and install, and where it is stuck", typed(s.timeline)},
 		{"render-node", GET, "/api/v1/nodes/{node}/render", read, "The boot script a node would get", typed(s.render)},
 		{"render-handoff", GET, "/api/v1/nodes/{node}/handoff", read, "The script that takes over after a node's install, its secrets hidden", typed(s.showHandoff)},
+		{"list-recipes", GET, "/api/v1/nodes/{node}/recipes", read, "What a node's installer can fetch", typed(s.listRecipes)},
+		{"render-recipe", GET, "/api/v1/nodes/{node}/recipes/{name}", read, "A file as a node's installer would get it, secrets and tokens hidden", typed(s.showRecipe)},
 		{"act-on-node", POST, "/api/v1/nodes/{node}/acts", write, "protect, unprotect, hold, release, reinstall, abort, resolve, delete", typed(s.act)},
 		{"list-events", GET, "/api/v1/events", read, "The journal; follow waits for the next event", typed(s.events)},
 		{"watch", GET, "/api/v1/watch", read, "The journal as server-sent events, each as it happens; goes on after Last-Event-ID", s.stream(s.watch, watchDoc)},

@@ -23,7 +23,10 @@ agent, agent/facts, agent/probe, boot/kargs                    < agent/cmd/muste
 boot/kargs                                                     < boot
 boot                                                           < boot/dhcp, boot/tftp
 broker/rule                                                    < broker/rule/razor
-agent/facts, broker/rule, boot                                 < broker/task, broker/repo
+boot/kargs                                                     < broker/render
+broker/render                                                  < broker/handoff
+agent/facts, boot, boot/kargs, broker/render                   < broker/task
+agent/facts, broker/rule, boot                                 < broker/repo
 agent/facts, boot, boot/kargs, boot/pin, broker/handoff, broker/hook, broker/noderange, broker/rule, broker/rule/razor, broker/task < broker
 agent/facts, broker                                            < broker/store, broker/store/storetest
 broker/store/storetest                                         < broker/store

@@ -1,6 +1,8 @@
 #!/bin/sh
 # Written by muster. Tells the broker, once, that this system came up from its own disk, then removes the token.
 # 404 is final: the token was used or the install is over; anything else is tried again.
+server={{.Server | sh}}
+stage={{.Next | sh}}
 token=/etc/muster/token
 {{- if .CA}}
 ca=/etc/muster/ca.pem
@@ -10,7 +12,7 @@ ca=/etc/muster/ca.pem
 # again, so it must bear that.
 ask() {
 	printf 'header = "Authorization: Bearer %s"\n' "$(cat $token)" | curl -K - -sS{{if .CA}} --cacert $ca --capath /dev/null{{end}} -w '%{http_code}' -m 20 "$@" \
-		'{{.Server}}/node/v1/handoff/{{.Stage}}'
+		"$server/node/v1/handoff/$stage"
 }
 umask 077
 run=/etc/muster/handoff
@@ -29,7 +31,7 @@ while :; do
 		ask -o /dev/null --data-urlencode "status=$status" --data-urlencode log@$run.tail >/dev/null
 		[ $status != 0 ] || break ;;
 	204 | 404) break ;;
-	*) echo "muster: {{.Server}} answered ${code:-nothing}" ;;
+	*) echo "muster: $server answered ${code:-nothing}" ;;
 	esac
 	echo "muster: trying the handoff again in $wait s"
 	sleep $wait
@@ -43,12 +45,12 @@ while :; do
 		--data-urlencode "root=$(findmnt -no PARTUUID /)" \
 		--data-urlencode "boot_id=$(cat /proc/sys/kernel/random/boot_id)" \
 		--data-urlencode "kernel=$(cat /proc/sys/kernel/osrelease)" \
-		'{{.Server}}/node/v1/stage/{{.Stage}}')
+		"$server/node/v1/stage/$stage")
 	case $code in
-	2??) echo "muster: told {{.Server}}: {{.Stage}} is done"; break ;;
-	404) echo "muster: {{.Server}} does not wait for {{.Stage}}"; break ;;
+	2??) echo "muster: told $server: $stage is done"; break ;;
+	404) echo "muster: $server does not wait for $stage"; break ;;
 	esac
-	echo "muster: {{.Server}} answered ${code:-nothing}; trying again in $wait s"
+	echo "muster: $server answered ${code:-nothing}; trying again in $wait s"
 	sleep $wait
 	[ $wait -ge 60 ] || wait=$((wait * 2))
 done
