@@ -124,7 +124,7 @@ func (a *Agent) obey(ctx context.Context, o facts.Order) error {
 	a.remember()
 	act, ok := orders[o.Kind]
 	if !ok {
-		return a.fail(ctx, o, fmt.Errorf("order kind %q is not known to agent %s; refused", o.Kind, a.Version))
+		return a.fail(ctx, o, facts.Report{}, fmt.Errorf("order kind %q is not known to agent %s; refused", o.Kind, a.Version))
 	}
 	a.tryReport(ctx, facts.Report{Order: o.ID, Status: facts.StatusStarted})
 	var r facts.Report
@@ -133,7 +133,7 @@ func (a *Agent) obey(ctx context.Context, o facts.Order) error {
 		return ctx.Err()
 	}
 	if err != nil {
-		return a.fail(ctx, o, err)
+		return a.fail(ctx, o, r, err)
 	}
 	r.Order, r.Status = o.ID, facts.StatusDone
 	if err := a.report(ctx, r); err != nil {
@@ -144,7 +144,7 @@ func (a *Agent) obey(ctx context.Context, o facts.Order) error {
 	}
 	a.Console.Printf("%s now", o.Kind)
 	if err := act.leave(a); err != nil { // it worked only if this line is never reached
-		return a.fail(ctx, o, err)
+		return a.fail(ctx, o, facts.Report{}, err)
 	}
 	return nil
 }
@@ -156,9 +156,11 @@ func because(o facts.Order) string {
 	return o.Because
 }
 
-func (a *Agent) fail(ctx context.Context, o facts.Order, cause error) error {
+// fail reports the end of an order that was not done, with what r tells of it beside the cause.
+func (a *Agent) fail(ctx context.Context, o facts.Order, r facts.Report, cause error) error {
 	a.Console.Printf("order %d: %s failed: %v", o.ID, o.Kind, cause)
-	return a.report(ctx, facts.Report{Order: o.ID, Status: facts.StatusFailed, Message: cut(plain(cause.Error()), maxMessage)})
+	r.Order, r.Status, r.Message = o.ID, facts.StatusFailed, cut(plain(cause.Error()), maxMessage)
+	return a.report(ctx, r)
 }
 
 // A deed is how one kind of order is obeyed: prepare does what can fail and be reported, leave ends this boot after
@@ -174,6 +176,9 @@ var orders = map[string]deed{
 	facts.OrderPoweroff:   {prepare: nothing, leave: func(a *Agent) error { return a.Poweroff() }},
 	facts.OrderKexec:      {prepare: (*Agent).loadKernel, leave: func(a *Agent) error { return a.Kexec() }},
 	facts.OrderWriteImage: {prepare: (*Agent).writeImage},
+	facts.OrderWipe:       {prepare: (*Agent).wipeDisks},
+	facts.OrderRun:        {prepare: (*Agent).runProgram},
+	facts.OrderRescue:     {prepare: (*Agent).rescue},
 }
 
 func nothing(*Agent, context.Context, facts.Order) (facts.Report, error) { return facts.Report{}, nil }

@@ -299,10 +299,8 @@ func (b *Broker) step(n *Node, c boot.Client) boot.Step {
 
 func (b *Broker) find(ctx context.Context, c boot.Client) (n *Node, err error) {
 	err = b.cfg.Store.View(ctx, func(tx Tx) error {
-		if n, err = known(tx, clientKeys(c)); err != nil {
-			return err
-		}
-		return n.pack()
+		n, err = known(tx, clientKeys(c))
+		return err
 	})
 	return n, err
 }
@@ -310,10 +308,8 @@ func (b *Broker) find(ctx context.Context, c boot.Client) (n *Node, err error) {
 // sight makes a node of a machine that asks what to boot.
 func (b *Broker) sight(ctx context.Context, c boot.Client) (n *Node, err error) {
 	err = b.update(ctx, func(tx Tx) ([]string, error) {
-		if n, err = b.findOrSight(tx, c); err != nil {
-			return nil, err
-		}
-		return nil, n.pack()
+		n, err = b.findOrSight(tx, c)
+		return nil, err
 	})
 	return n, err
 }

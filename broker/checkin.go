@@ -243,10 +243,8 @@ func (b *Broker) WaitOrder(ctx context.Context, key string, after int64, patienc
 
 func (b *Broker) byKey(ctx context.Context, key string) (n *Node, err error) {
 	err = b.cfg.Store.View(context.WithoutCancel(ctx), func(tx Tx) error {
-		if n, err = tx.NodeByKey(KeyBoot, hashKey(key)); err != nil {
-			return err
-		}
-		return n.pack()
+		n, err = tx.NodeByKey(KeyBoot, hashKey(key))
+		return err
 	})
 	if errors.Is(err, ErrNotFound) {
 		return nil, errDenied

@@ -89,15 +89,6 @@ type Record struct {
 	Facts *facts.Facts `json:"facts,omitempty"`
 }
 
-// pack reads what is made of a node after the transaction that it came from: an install is rendered from its facts.
-func (n *Node) pack() error {
-	if n.State != WaitCallBack {
-		return nil
-	}
-	_, err := n.Facts.Whole()
-	return err
-}
-
 // record reads what a node has not at hand.
 func (n *Node) record() (*Record, error) {
 	whole, err := n.Facts.Whole()

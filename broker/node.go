@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"muster/agent/facts"
+	"muster/broker/task"
 )
 
 // A Node is a machine known to the broker. Everything in it is the outcome of the events of its journal.
@@ -50,6 +51,8 @@ type Node struct {
 	InstalledAt time.Time     `json:"installed_at,omitzero"`
 	InstallSeq  int64         `json:"install_seq,omitempty"` // rises with every install; its tokens hold it
 	Target      *facts.Target `json:"target,omitempty"`      // the disk that the install was given
+	Disk        ChosenDisk    `json:"disk,omitzero"`         // the same, as its task names it
+	BootMAC     string        `json:"boot_mac,omitempty"`    // of the NIC that booted before the install
 	Phase       string        `json:"phase,omitempty"`       // how far the installer says it is
 	LastLog     string        `json:"last_log,omitempty"`    // the last line that it told
 	Logs        int           `json:"logs,omitempty"`        // how many lines it told
@@ -61,6 +64,9 @@ type Node struct {
 	Boot  BootKeys `json:"boot"`
 	Order OrderRef `json:"order"`
 }
+
+// ChosenDisk is the disk of an install.
+type ChosenDisk task.Disk
 
 // Keys are the hardware ids a node is found by, canonical and without bogus values.
 type Keys struct {

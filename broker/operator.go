@@ -200,13 +200,11 @@ func (b *Broker) Node(ctx context.Context, name string) (r *Record, err error) {
 	return r, err
 }
 
-// node is Node for what asks for no more facts than boots do.
+// node is Node without what the store keeps beside it.
 func (b *Broker) node(ctx context.Context, name string) (n *Node, err error) {
 	err = b.cfg.Store.View(ctx, func(tx Tx) error {
-		if n, err = lookup(tx, name); err != nil {
-			return err
-		}
-		return n.pack()
+		n, err = lookup(tx, name)
+		return err
 	})
 	return n, err
 }

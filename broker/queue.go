@@ -77,12 +77,12 @@ func (b *Broker) takeTurns(ctx context.Context) error {
 }
 
 func (b *Broker) takeTurn(n *Node) ([]Event, error) {
+	t, wipe := b.cat.Load().taskOf(n), n.QueuedWipe
+	var disk *facts.Disk
 	known, err := n.Facts.Whole()
 	if err != nil {
 		return nil, err
 	}
-	t, wipe := b.cat.Load().taskOf(n), n.QueuedWipe
-	var disk *facts.Disk
 	if n.Target != nil && known != nil {
 		if i := slices.IndexFunc(known.Disks, func(d facts.Disk) bool { return d.ID == n.Target.ID }); i >= 0 {
 			disk = &known.Disks[i]

@@ -161,12 +161,8 @@ func (b *Broker) ShowRecipe(ctx context.Context, node, name string) (text string
 
 // values is what the templates of a node's task may use, while the stage runs. Unless open, secrets are *** in it.
 func (b *Broker) values(n *Node, t *task.Task, stage string, open bool) (task.Values, error) {
-	known, err := n.Facts.Whole()
-	if err != nil {
-		return task.Values{}, err
-	}
 	cat := b.cat.Load()
-	v := task.Values{Server: b.cfg.AgentURL, CA: b.caPEM(), Node: taskNode(n, known), Disk: taskDisk(n, known), Policy: n.Policy, Stage: stage,
+	v := task.Values{Server: b.cfg.AgentURL, CA: b.caPEM(), Node: taskNode(n), Disk: task.Disk(n.Disk), Policy: n.Policy, Stage: stage,
 		Handoff: cat.handoffOf(n), Token: hiddenSecret, Fetch: hiddenSecret, Salt: hiddenSecret}
 	if r, ok := cat.repos[n.Repo]; ok {
 		v.Repo = b.taskRepo(&r)
@@ -181,6 +177,7 @@ func (b *Broker) values(n *Node, t *task.Task, stage string, open bool) (task.Va
 		v.Fetch = b.fetchToken(n, b.now().Add(fetchFor))
 		v.Salt = b.cfg.Key.salt(n.ID, n.InstallSeq)
 	}
+	var err error
 	v.Param, err = b.params(n, t, cat.policyOf(n), open)
 	return v, err
 }
@@ -218,11 +215,14 @@ func (k Key) salt(node string, seq int64) string {
 	return hex.EncodeToString(h.Sum(nil)[:8])
 }
 
-func taskNode(n *Node, known *facts.Facts) task.Node {
-	v := task.Node{ID: n.ID, Hostname: n.Title(), MAC: bootMAC(n, known), Address: n.Boot.Addr, UUID: n.Keys.UUID, Serial: n.Keys.Serial,
+func taskNode(n *Node) task.Node {
+	v := task.Node{ID: n.ID, Hostname: n.Title(), MAC: n.BootMAC, Address: n.Boot.Addr, UUID: n.Keys.UUID, Serial: n.Keys.Serial,
 		Arch: n.Boot.CPU, EFI: n.Boot.EFI, Tags: n.CarriedTags(), Metadata: n.Meta}
-	if v.Arch == "" && known != nil {
-		v.Arch = machineArchs[known.Arch]
+	if v.Arch == "" && n.Facts.Known() {
+		v.Arch = machineArchs[n.Facts.Arch]
+	}
+	if v.MAC == "" {
+		v.MAC = bootMAC(n, nil)
 	}
 	if v.Metadata == nil {
 		v.Metadata = map[string]any{}
@@ -257,18 +257,6 @@ func (b *Broker) taskRepo(r *Repo) task.Repo {
 		v.Initrds = append(v.Initrds, "repo/"+r.Name+"/"+name)
 	}
 	return v
-}
-
-// taskDisk is the disk that was chosen for the install, as the facts show it.
-func taskDisk(n *Node, known *facts.Facts) task.Disk {
-	if n.Target == nil || known == nil {
-		return task.Disk{}
-	}
-	i := slices.IndexFunc(known.Disks, func(d facts.Disk) bool { return d.ID == n.Target.ID })
-	if i < 0 {
-		return task.Disk{}
-	}
-	return namedDisk(known.Disks[i])
 }
 
 // installStep is what the node's stage boots, when that is an installer.

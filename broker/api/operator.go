@@ -87,7 +87,7 @@ func (s *server) importImage(w http.ResponseWriter, r *http.Request) error {
 		return fmt.Errorf("%w (%w)", err, broker.ErrInvalid)
 	}
 	doc, err := json.Marshal(broker.Repo{Kind: broker.KindRepo, Name: mux.Vars(r)["name"], SHA256: img.SHA256,
-		SizeBytes: img.SizeBytes, RawBytes: img.RawBytes, Compression: img.Compression})
+		SizeBytes: img.SizeBytes, RawBytes: img.RawBytes, Compression: img.Compression, Chunks: img.Chunks, ChunksBytes: img.ChunksBytes})
 	if err != nil {
 		return fmt.Errorf("encode repo: %w", err)
 	}
