@@ -49,7 +49,11 @@ func (b *Broker) bind(tx Tx, n *Node) ([]Event, error) {
 	if !n.free() {
 		return nil, nil
 	}
-	cands, err := b.cat.Load().candidates(n, b.now(), boundIn(tx))
+	cat := b.cat.Load()
+	if !cat.wanted(n, b.now()) {
+		return nil, nil
+	}
+	cands, err := cat.candidates(n, b.now(), boundIn(tx))
 	if err != nil {
 		return nil, err
 	}
