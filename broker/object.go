@@ -19,11 +19,11 @@ import (
 type Repo struct {
 	Kind        string `json:"kind"`
 	Name        string `json:"name"`
-	SHA256      string `json:"sha256,omitempty"`      // of the image's file as served
-	SizeBytes   int64  `json:"size_bytes,omitempty"`  // of the same
-	RawBytes    int64  `json:"raw_bytes,omitempty"`   // once unpacked
-	Compression string `json:"compression,omitempty"` // zstd, gzip, xz, none
-	Chunks      string `json:"chunks,omitempty"`      // sha256 of the list of the unpacked image's chunks, which lies in the same store
+	SHA256      string `json:"sha256,omitempty"`       // of the image's file as served
+	SizeBytes   int64  `json:"size_bytes,omitempty"`   // of the same
+	RawBytes    int64  `json:"raw_bytes,omitempty"`    // once unpacked
+	Compression string `json:"compression,omitempty"`  // zstd, gzip, xz, none
+	Chunks      string `json:"chunks,omitempty"`       // sha256 of the list of the unpacked image's chunks, which lies in the same store
 	ChunksBytes int64  `json:"chunks_bytes,omitempty"` // of that list
 
 	Tree    string   `json:"tree,omitempty"` // sha256 of the manifest
