@@ -38,7 +38,7 @@ const seed = "/var/lib/cloud/seed/nocloud/"
 
 // cloud-init's own data source finds the seed, and in it what the operator wrote, whatever that is.
 func TestNoCloudSeed(t *testing.T) {
-	if err := exec.Command("python3", "-c", "import cloudinit").Run(); err != nil {
+	if err := exec.Command("/usr/bin/python3", "-c", "import cloudinit").Run(); err != nil {
 		t.Skip("cloud-init is not installed")
 	}
 	for name, userData := range map[string]string{
@@ -54,7 +54,7 @@ func TestNoCloudSeed(t *testing.T) {
 					}
 				}
 			}
-			out, err := exec.Command("python3", "-c", nocloud, dir).Output()
+			out, err := exec.Command("/usr/bin/python3", "-c", nocloud, dir).Output()
 			if err != nil {
 				t.Fatalf("%v\n%s", err, err.(*exec.ExitError).Stderr)
 			}
