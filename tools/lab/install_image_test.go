@@ -148,12 +148,24 @@ func checkGrown(t *testing.T, s *stage) {
 	if err != nil || !bytes.Contains(out, []byte("No problems found")) {
 		t.Errorf("sgdisk -v: %v: %s", err, out)
 	}
-	m := regexp.MustCompile(`Last sector: (\d+)`).FindSubmatch(out)
-	if m == nil || string(m[1]) != fmt.Sprint(st.Size()/512-2048-1) {
-		t.Errorf("the last partition ends at %q; the disk has %d sectors", m, st.Size()/512)
+	// The image's own systemd-repart takes what the agent left for the last MiB's boundary.
+	var last int64
+	if m := regexp.MustCompile(`Last sector: (\d+)`).FindSubmatch(out); m != nil {
+		fmt.Sscan(string(m[1]), &last)
 	}
-	if _, err := s.machine.WaitConsole(deadline(t), regexp.MustCompile(`EXT4-fs \(vda\d+\): resized filesystem to \d+`)); err != nil {
-		t.Errorf("the root file system did not grow: %v", err)
+	if last < st.Size()/512-2*2048 {
+		t.Errorf("the last partition ends at sector %d; the disk has %d", last, st.Size()/512)
+	}
+	console, err := os.ReadFile(s.machine.Console())
+	if err != nil || !regexp.MustCompile(`partition \d+ is as large as disk vda now`).Match(console) {
+		t.Errorf("the agent did not grow the partition: %v", err)
+	}
+	super := make([]byte, 1024) // fs/ext4/ext4.h: struct ext4_super_block
+	if _, err := f.ReadAt(super, int64(debianRoot.first)*sectorBytes+1024); err != nil {
+		t.Fatal(err)
+	}
+	if size := int64(binary.LittleEndian.Uint32(super[4:])) << (10 + binary.LittleEndian.Uint32(super[24:])); size < st.Size()*9/10 {
+		t.Errorf("the root file system has %d bytes of the disk's %d", size, st.Size())
 	}
 }
 
