@@ -12,7 +12,7 @@ PACKAGES = qemu-system-x86 seabios ipxe-qemu ovmf iproute2 ipxe shim-signed grub
 
 export CGO_ENABLED = 0
 
-.PHONY: all build run deps test test-short test-lab test-boot bench-facts bench-ramdisk bench-boot bench-broker race fuzz lint clean
+.PHONY: all build run deps test test-short test-lab test-boot bench-facts bench-ramdisk bench-boot bench-broker bench-image race fuzz lint clean
 
 all: build
 
@@ -86,6 +86,11 @@ bench-boot: deps build
 # Decisions, durable check-ins, tags and plans with 10,000 nodes, beside SQLite alone and the same question in Go.
 bench-broker: build
 	MUSTER_BENCH=1 $(GO) test -count=1 -timeout 120m -run BenchBroker -v ./tools/lab
+
+# Images onto a loop device beside dd and qemu-img, in turn (as root).
+bench-image: PACKAGES += qemu-utils
+bench-image: deps
+	MUSTER_BENCH=1 $(GO) test -count=1 -timeout 60m -run BenchImage -v ./agent
 
 race:
 	CGO_ENABLED=1 $(GO) test -race -short ./...

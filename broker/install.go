@@ -298,7 +298,11 @@ func (b *Broker) render(n *Node) (facts.Order, error) {
 		return o, err
 	}
 	o.Image = &facts.WriteImage{Path: "/node/v1/image/" + r.SHA256, Compression: r.Compression, SizeBytes: r.SizeBytes,
-		SHA256: r.SHA256, RawBytes: r.RawBytes, Disk: *n.Order.Target, Wipe: n.Order.Wipe, Files: files}
+		SHA256: r.SHA256, RawBytes: r.RawBytes, Disk: *n.Order.Target, Wipe: n.Order.Wipe, Files: files, EFIEntry: n.Repo}
+	o.Image.Grow, _ = v.Param["grow"].(string)
+	if v.Param["then"] == facts.ThenKexec {
+		o.Image.Then = facts.ThenKexec
+	}
 	if r.Chunks != "" {
 		o.Image.Chunks = &facts.Chunks{Path: "/node/v1/image/" + r.Chunks, SizeBytes: r.ChunksBytes, SHA256: r.Chunks}
 	}

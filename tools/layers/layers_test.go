@@ -18,7 +18,7 @@ import (
 // A package that stands in no row may import nothing of ours.
 const law = `
 agent/facts                                                    < agent/probe
-agent/chunk, agent/facts, agent/gpt, agent/packing, agent/probe, boot/kargs, boot/pin < agent
+agent/chunk, agent/efi, agent/facts, agent/gpt, agent/loader, agent/packing, agent/probe, boot/kargs, boot/pin < agent
 agent/packing                                                  < initramfs
 agent, agent/facts, agent/probe, boot/kargs                    < agent/cmd/muster-agent
 boot/kargs                                                     < boot
@@ -147,6 +147,7 @@ func TestNoServerInTheAgentAndNoHardwareInTheBroker(t *testing.T) {
 		{"muster/boot/pin", []string{"github.com", "golang.org"}},
 		{"muster/agent/chunk", []string{"github.com", "golang.org"}},
 		{"muster/agent/gpt", []string{"github.com", "golang.org"}},
+		{"muster/agent/loader", []string{"github.com", "golang.org"}},
 	} {
 		cmd := exec.Command("go", "list", "-deps", tt.of)
 		cmd.Dir = "../.."
