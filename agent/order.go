@@ -20,7 +20,7 @@ const maxMessage = 2 << 10
 const quietAfterChange = 2 * time.Second
 
 // poll asks for orders and obeys them until the machine has to check in again: the broker does not know this boot
-// any more, or there is something new to tell it.
+// any more, or there is something new to tell it, as after an order that changes what the machine is.
 func (a *Agent) poll(ctx context.Context) error {
 	for attempt := 1; ; attempt++ {
 		o, again, err := a.nextOrder(ctx)
@@ -52,6 +52,9 @@ func (a *Agent) poll(ctx context.Context) error {
 		}
 		if err := a.obey(ctx, *o); err != nil {
 			return err
+		}
+		if orders[o.Kind].anew {
+			return nil
 		}
 	}
 }
@@ -168,6 +171,7 @@ func (a *Agent) fail(ctx context.Context, o facts.Order, r facts.Report, cause e
 type deed struct {
 	prepare func(a *Agent, ctx context.Context, o facts.Order) (facts.Report, error)
 	leave   func(a *Agent) error
+	anew    bool // the machine is another one afterwards: it checks in again, with what it is now
 }
 
 // orders is the closed set (T53): nothing else is obeyed.
@@ -176,8 +180,8 @@ var orders = map[string]deed{
 	facts.OrderPoweroff:   {prepare: nothing, leave: func(a *Agent) error { return a.Poweroff() }},
 	facts.OrderKexec:      {prepare: (*Agent).loadKernel, leave: func(a *Agent) error { return a.Kexec() }},
 	facts.OrderWriteImage: {prepare: (*Agent).writeImage},
-	facts.OrderWipe:       {prepare: (*Agent).wipeDisks},
-	facts.OrderRun:        {prepare: (*Agent).runProgram},
+	facts.OrderWipe:       {prepare: (*Agent).wipeDisks, anew: true},
+	facts.OrderRun:        {prepare: (*Agent).runProgram, anew: true},
 	facts.OrderRescue:     {prepare: (*Agent).rescue},
 }
 

@@ -100,7 +100,7 @@ func checkWipe(w facts.Wipe) error {
 		}
 	}
 	for _, name := range w.Lift {
-		if !slices.ContainsFunc(guards, func(g diskGuard) bool { return g.name == name }) {
+		if !slices.ContainsFunc(facts.Guards, func(g facts.Guard) bool { return g.Name == name }) {
 			return fmt.Errorf("there is no guard called %q", name)
 		}
 	}
@@ -113,9 +113,9 @@ func (w *wipe) take(now []facts.Disk, t facts.Target) (*diskWipe, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, g := range guards {
-		if why := g.holds(entry); why != "" && !slices.Contains(w.want.Lift, g.name) {
-			return nil, fmt.Errorf("disk %s %s and the order does not lift the guard %q", entry.Name, why, g.name)
+	for _, g := range facts.Guards {
+		if why := g.Holds(entry); why != "" && !slices.Contains(w.want.Lift, g.Name) {
+			return nil, fmt.Errorf("disk %s %s and the order does not lift the guard %q", entry.Name, why, g.Name)
 		}
 	}
 	if use := w.agent.useOf(entry); use != "" {
@@ -131,56 +131,6 @@ func (w *wipe) take(now []facts.Disk, t facts.Target) (*diskWipe, error) {
 		return nil, fmt.Errorf("disk %s has %d bytes; the order says %d", entry.Name, disk.Size, t.SizeBytes)
 	}
 	return d, nil
-}
-
-// A diskGuard is something about a disk for whose sake it is not wiped, unless the order lifts the guard (T54).
-type diskGuard struct {
-	name  string
-	holds func(facts.Disk) string // what it is, or ""
-}
-
-var guards = []diskGuard{
-	{facts.GuardRemovable, func(d facts.Disk) string { return when(d.Removable, "is removable") }},
-	{facts.GuardUSB, func(d facts.Disk) string { return when(d.Transport == "usb", "is behind USB") }},
-	{facts.GuardShared, func(d facts.Disk) string {
-		kind := sharedBy(d)
-		return when(kind != "", "holds "+kind+", which other machines may have mounted")
-	}},
-}
-
-func when(so bool, text string) string {
-	if so {
-		return text
-	}
-	return ""
-}
-
-// clusterTypes are GPT partition types of file systems that several machines mount at once.
-var clusterTypes = map[string]string{
-	"aa31e02a-400f-11db-9590-000c2911d1b8": "vmfs",
-	"37affc90-ef7d-4e96-91c3-2d7ae055b174": "gpfs",
-}
-
-// sharedBy names the file system of a cluster that is on the disk, or "".
-func sharedBy(d facts.Disk) string {
-	shared := func(c *facts.Content) string {
-		if c != nil && slices.Contains([]string{"vmfs", "gfs2", "ocfs2"}, c.Type) {
-			return c.Type
-		}
-		return ""
-	}
-	if kind := shared(d.Content); kind != "" {
-		return kind
-	}
-	for _, p := range d.Partitions {
-		if kind := shared(p.Content); kind != "" {
-			return kind
-		}
-		if kind := clusterTypes[strings.ToLower(p.Type)]; kind != "" {
-			return kind
-		}
-	}
-	return ""
 }
 
 // useOf says what holds a disk or one of its partitions: a mount, swap, or a device made of it. The kernel refuses to

@@ -7,9 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -49,7 +52,12 @@ func newWipeCase(t *testing.T, method string) *wipeCase {
 		}
 	}
 	a.Probe = func(context.Context, ...string) Probed {
-		return Probed{Facts: facts.Facts{Schema: facts.Schema, Disks: c.disks}}
+		f := facts.Facts{Schema: facts.Schema, Disks: slices.Clone(c.disks)}
+		hash, err := f.Hash()
+		if err != nil {
+			t.Error(err)
+		}
+		return Probed{Facts: f, Hash: hash}
 	}
 	a.OpenDisk = func(name string) (*Disk, error) {
 		d, err := openDevice(a.Root, name)
@@ -142,6 +150,41 @@ func TestWipeMethods(t *testing.T) {
 	}
 }
 
+// The disks are others afterwards: the broker is told at once what they hold now.
+func TestWipedMachineChecksInAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newWipeCase(t, facts.WipeSignatures)
+		c.disks[0].Table = "gpt"
+		look := c.a.Probe
+		c.a.Probe = func(ctx context.Context, only ...string) Probed {
+			if c.left(t, "sda") != untouched {
+				c.disks[0].Table = ""
+			}
+			return look(ctx, only...)
+		}
+		c.run(t)
+		if len(c.b.checkIns) != 2 || c.b.checkIns[1].Facts == nil || c.b.checkIns[1].Facts.Disks[0].Table != "" {
+			t.Errorf("%d check-ins; want a second one with the disks as they are now", len(c.b.checkIns))
+		}
+	})
+}
+
+// The agent knows every way to wipe that an order may name, and no other.
+func TestWipeMethodsAreThoseOfTheWire(t *testing.T) {
+	want := slices.Sorted(slices.Values(facts.WipeMethods))
+	if diff := cmp.Diff(want, slices.Sorted(maps.Keys(wipeWays))); diff != "" {
+		t.Errorf("methods (-wire +agent):\n%s", diff)
+	}
+}
+
+// T52: one id on two disks names neither, whether the probe noticed or not.
+func TestT52OneIDOnTwoDisks(t *testing.T) {
+	d := facts.Disk{ID: "naa.5", Name: "sda", SizeBytes: 1}
+	if _, err := findTarget([]facts.Disk{d, d}, facts.Target{ID: "naa.5", SizeBytes: 1}); err == nil {
+		t.Error("one of two disks with the same id was found")
+	}
+}
+
 // Orders that must be refused before any of their disks is touched.
 func TestRefusedWipes(t *testing.T) {
 	for _, row := range []struct {
@@ -158,7 +201,7 @@ func TestRefusedWipes(t *testing.T) {
 		{"a disk of no bytes", func(_ *testing.T, c *wipeCase) { c.order.Wipe.Disks[1].SizeBytes = 0 }, `the order says that disk "naa.sdb" has 0 bytes`},
 		{"one disk twice", func(_ *testing.T, c *wipeCase) { c.order.Wipe.Disks[1] = c.order.Wipe.Disks[0] }, `the order names disk "naa.sda" twice`},
 		{"T52: a disk that is gone", func(_ *testing.T, c *wipeCase) { c.disks = c.disks[:1] }, `no disk has the id "naa.sdb" now`},
-		{"T52: another disk with the same id", func(_ *testing.T, c *wipeCase) { c.disks[2].ID = "naa.sdb" }, `several disks have the id "naa.sdb"`},
+		{"T52: another disk with the same id", func(_ *testing.T, c *wipeCase) { c.disks[2].ID, c.disks[1].Dup, c.disks[2].Dup = "naa.sdb", true, true }, `several disks have the id "naa.sdb"`},
 		{"T52: another size", func(_ *testing.T, c *wipeCase) { c.disks[1].SizeBytes++ }, `disk "naa.sdb" has 35651585 bytes; the order says 35651584`},
 		{"T52: another serial", func(_ *testing.T, c *wipeCase) { c.disks[1].Serial = "X" }, `disk "naa.sdb" has serial "X"; the order says "S-sdb"`},
 		{"T52: another wwn", func(_ *testing.T, c *wipeCase) { c.disks[1].WWN = "naa.9" }, `disk "naa.sdb" has wwn "naa.9"; the order says "naa.sdb"`},
@@ -503,6 +546,45 @@ func wipeFile(t *testing.T, file string, entry facts.Disk) {
 	d := &diskWipe{entry: entry, disk: disk, spots: signatureSpots(entry, disk.Size)}
 	if err := d.eraseSignatures(t.Context()); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A real block device, as far as one can be had of a file: opened alone, discarded, zeroed, and read back past the cache.
+func TestWipeOfABlockDevice(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "disk")
+	put(t, file, strings.Repeat("old data", 8<<20))
+	out, err := exec.Command("losetup", "--find", "--show", file).Output()
+	if err != nil {
+		t.Skipf("losetup: %v", err)
+	}
+	device := strings.TrimSpace(string(out))
+	defer func() {
+		if err := exec.Command("losetup", "--detach", device).Run(); err != nil {
+			t.Error(err)
+		}
+	}()
+	disk, err := OpenDisk(device)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer disk.Close()
+	if again, err := OpenDisk(device); err == nil {
+		again.Close()
+		t.Error("a disk that is held alone was opened twice")
+	}
+	entry := facts.Disk{Name: filepath.Base(device), ID: "loop", Transport: "virtio"}
+	d := &diskWipe{agent: &Agent{Root: "/", Console: &Console{W: io.Discard, Uptime: Uptime}}, entry: entry, disk: disk, spots: signatureSpots(entry, disk.Size)}
+	if err := d.plan(facts.WipeDiscard); err != nil {
+		t.Skip(err)
+	}
+	if err := d.wipe(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := disk.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	if left := read(t, file); len(left) != 64<<20 || bytes.Contains(left, []byte("old data")) {
+		t.Error("the file behind the device still holds the old data")
 	}
 }
 

@@ -112,11 +112,12 @@ const (
 // A Step is what a client boots next, in no dialect.
 type Step struct {
 	Kind    StepKind
-	Kernel  string        // ramdisk, kernel: name below the server's file names, e.g. "ramdisk/vmlinuz"
-	Initrds []string      // ramdisk, kernel: names, in the order in memory
-	Args    kargs.Line    // ramdisk, kernel: command line, without initrd= and BOOTIF=
+	Kernel  string        // ramdisk, kernel: name below the server's file names, e.g. "ramdisk/vmlinuz"; winpe: wimboot, a loader
+	Initrds []string      // ramdisk, kernel: names, in the order in memory; winpe: its WIM and what else the loader needs
+	Args    kargs.Line    // ramdisk, kernel: command line, without initrd= and BOOTIF=; winpe: wimboot's
 	Inject  []Inject      // winpe: files that appear in the booted system
 	Chain   string        // chain: a loader by its served name, or the URL of a loader or script
+	Words   []string      // chain: for the program that is started, such as -c URL
 	Menu    *Menu         // menu
 	After   time.Duration // wait: how long at first
 	Text    string        // wait, refuse: what the screen says

@@ -198,11 +198,14 @@ func (s *Server) script(ctx context.Context, c Client, d Dialect, choice string)
 	if name, ok := s.cfg.Loaders.instead(c); ok && d == IPXE {
 		step = Step{Kind: StepChain, Chain: name, Because: "this machine's loader is " + name}
 	}
+	if name := s.cfg.Loaders.missing(step); name != "" {
+		step = Step{Kind: StepRefuse, Text: name + " is not in the loader directory", Because: step.Because}
+	}
 	text, err := Render(d, s.cfg.BaseURL, c, step)
 	if err != nil {
 		// A machine that gets nothing sits at a prompt; it is told why instead.
 		s.cfg.Log.Error("render boot script", "mac", c.MAC.String(), "dialect", string(d), "err", err)
-		text, err = Render(d, s.cfg.BaseURL, c, Step{Kind: StepRefuse, Text: "this step can not be rendered, see the server log"})
+		text, err = Render(d, s.cfg.BaseURL, c, Step{Kind: StepRefuse, Text: reason(err), Because: step.Because})
 	}
 	return rendered(text), err
 }

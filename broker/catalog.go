@@ -138,7 +138,7 @@ func (c *catalog) install(p Policy, t *task.Task) error {
 		return fmt.Errorf("there is no repo %q: muster repo import %s IMAGE|ISO|DIR|URL", p.Repo, p.Repo)
 	case t.Repo != task.RepoNone && r.kindOf() != t.Repo:
 		return fmt.Errorf("task %s installs from a repo of kind %s, and %s is one of kind %s", t.Name, t.Repo, r.Name, r.kindOf())
-	case ok && r.Version != "" && len(t.Versions) > 0 && !slices.ContainsFunc(t.Versions, r.isVersion):
+	case ok && r.Version != "" && !t.For(r.Version):
 		return fmt.Errorf("task %s is for version %s, and repo %s is %s", t.Name, strings.Join(t.Versions, ", "), r.Name, r.Version)
 	case ok && r.Arch != "" && len(t.Arch) > 0 && !slices.Contains(t.Arch, r.Arch):
 		return fmt.Errorf("task %s is for %s, and repo %s is %s", t.Name, strings.Join(t.Arch, ", "), r.Name, r.Arch)
@@ -217,7 +217,13 @@ func (c *catalog) candidates(n *Node, now time.Time, bound func(policy string) (
 		if r, ok := c.repos[p.Repo]; ok {
 			cand.Repo = &r
 		}
-		if p.Max > 0 && cand.wants(n) == "" {
+		disks := cand.Task != nil && cand.Task.Disk && !(n.Protected && p.Approval != "automatic")
+		if (p.Max > 0 || disks) && cand.wants(n) == "" {
+			if disks {
+				if _, err = n.Facts.Whole(); err != nil { // takes asks for them, and may not fail
+					return nil, err
+				}
+			}
 			if cand.Bound, err = bound(p.Name); err != nil {
 				return nil, err
 			}

@@ -14,6 +14,7 @@ const inspectTimeout = 30 * time.Minute
 // waits are the states with a deadline, and what is said when it has passed.
 var waits = map[State]string{
 	WaitCallBack: "the stage's deadline has passed",
+	Cleaning:     "the deadline of a report of its wipe has passed",
 	InspectWait:  "the deadline of the inspection has passed",
 }
 
@@ -30,6 +31,9 @@ func (b *Broker) settleBusy(ctx context.Context) error {
 				return nil, err
 			}
 			for _, n := range nodes {
+				if n.cleans() { // the agent does, and its report finds this broker
+					continue
+				}
 				e, err := b.move(n, fail, "broker", fmt.Sprintf("the broker restarted while the node was %s", s))
 				if err != nil {
 					return nil, err

@@ -19,7 +19,7 @@ import (
 func (b *Broker) settle(tx Tx, n *Node, fresh bool) ([]Event, error) {
 	var verbs []Verb
 	switch {
-	case n.Facts == nil:
+	case !n.Facts.Known():
 	case n.State == Enroll:
 		verbs = []Verb{Manage, done}
 	case n.State == InspectWait && fresh:
@@ -105,7 +105,14 @@ func (b *Broker) begin(n *Node, t *task.Task, stage int, disk *facts.Disk, wipe 
 	if stage == 1 {
 		n.Queued, n.QueuedWipe = time.Time{}, false
 		n.Phase, n.LastLog, n.Logs = "", "", 0
-		n.Target = targetOf(disk)
+		known, err := n.Facts.Whole()
+		if err != nil {
+			return nil, err
+		}
+		n.Target, n.Disk, n.BootMAC = targetOf(disk), ChosenDisk{}, bootMAC(n, known)
+		if disk != nil {
+			n.Disk = ChosenDisk(namedDisk(*disk))
+		}
 	}
 	s := t.Stages[stage-1]
 	var events []Event
@@ -217,6 +224,8 @@ func (b *Broker) reorder(n *Node) ([]Event, error) {
 	d := decide(n, t)
 	stage := currentStage(n, t)
 	switch {
+	case n.cleans() && n.Conflict == "" && n.Hold == "":
+		return b.rewipe(n)
 	case !n.Queued.IsZero() && n.State == WaitCallBack:
 		return []Event{b.order(n, facts.OrderWait, d.Because)}, nil
 	case n.Conflict == "" && stage != nil && n.State == WaitCallBack && stage.Order == facts.OrderWriteImage:
@@ -246,6 +255,10 @@ func (b *Broker) rewrite(n *Node) ([]Event, error) {
 // render makes the whole order out of what the node keeps of it. Only here do secrets come in.
 func (b *Broker) render(n *Node) (facts.Order, error) {
 	o := facts.Order{ID: n.Order.ID, Kind: n.Order.Kind, Because: n.Order.Because}
+	if o.Kind == facts.OrderWipe && n.cleans() {
+		o.Wipe = &n.Wiping.Wipe
+		return o, nil
+	}
 	if o.Kind != facts.OrderWriteImage || n.Order.Status == facts.StatusDone {
 		return o, nil
 	}
@@ -269,6 +282,9 @@ func (b *Broker) render(n *Node) (facts.Order, error) {
 	}
 	o.Image = &facts.WriteImage{Path: "/node/v1/image/" + r.SHA256, Compression: r.Compression, SizeBytes: r.SizeBytes,
 		SHA256: r.SHA256, RawBytes: r.RawBytes, Disk: *n.Order.Target, Wipe: n.Order.Wipe, Files: files}
+	if r.Chunks != "" {
+		o.Image.Chunks = &facts.Chunks{Path: "/node/v1/image/" + r.Chunks, SizeBytes: r.ChunksBytes, SHA256: r.Chunks}
+	}
 	return o, nil
 }
 
@@ -280,14 +296,14 @@ func (b *Broker) caPEM() string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: b.cfg.CA.Raw}))
 }
 
-// Image says which image the agent with that key may read now: that of its order.
+// Image says which image, or list of its chunks, the agent with that key may read now: that of its order.
 func (b *Broker) Image(ctx context.Context, key, sum string) error {
 	n, err := b.byKey(ctx, key)
 	if err != nil {
 		return err
 	}
 	r, ok := b.cat.Load().repos[n.Repo]
-	if !ok || r.SHA256 != sum || n.Order.Kind != facts.OrderWriteImage {
+	if !ok || sum != r.SHA256 && sum != r.Chunks || n.Order.Kind != facts.OrderWriteImage {
 		return errDenied
 	}
 	return nil
@@ -306,7 +322,11 @@ func (b *Broker) Report(ctx context.Context, key string, r *facts.Report) error 
 		if r.Order != n.Order.ID || n.Order.Status == facts.StatusDone || n.Order.Status == facts.StatusFailed {
 			return nil, nil
 		}
-		events, err := b.reported(n, r)
+		take := b.reported
+		if n.cleans() {
+			take = b.wiped
+		}
+		events, err := take(n, r)
 		if err != nil {
 			return nil, err
 		}
@@ -328,14 +348,14 @@ func (b *Broker) reported(n *Node, r *facts.Report) ([]Event, error) {
 	case facts.StatusStarted:
 		return []Event{{Kind: EventReport, Who: "agent", Text: n.Order.Kind + " started" + colon(message)}}, nil
 	case facts.StatusFailed:
-		e := Event{Kind: EventReport, Who: "agent", Text: n.Order.Kind + " failed" + colon(message)}
+		e := Event{Kind: EventReport, Who: "agent", Text: n.Order.Kind + " failed" + colon(message), Data: told(r)}
 		if n.State != WaitCallBack {
 			return []Event{e}, nil
 		}
 		failed, err := b.failNode(n, "agent", message)
 		return append([]Event{e}, failed...), err
 	case facts.StatusDone:
-		e := Event{Kind: EventReport, Who: "agent", Text: n.Order.Kind + " done" + colon(timing(r, message)), Data: millis(r.TimingMS)}
+		e := Event{Kind: EventReport, Who: "agent", Text: n.Order.Kind + " done" + colon(timing(r, message)), Data: told(r)}
 		if n.Order.Kind != facts.OrderWriteImage || n.State != WaitCallBack {
 			return []Event{e}, nil
 		}

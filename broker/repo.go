@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"muster/agent/packing"
 	"muster/boot"
 	"muster/broker/repo"
 	"muster/broker/task"
@@ -17,10 +18,12 @@ type Repo struct {
 	Kind string `json:"kind"`
 	Name string `json:"name"`
 
-	SHA256      string `json:"sha256,omitempty"`      // of the image as served
-	SizeBytes   int64  `json:"size_bytes,omitempty"`  // of the image as served, or of all files of the tree
-	RawBytes    int64  `json:"raw_bytes,omitempty"`   // of the image once unpacked
-	Compression string `json:"compression,omitempty"` // of the image: zstd, gzip, none
+	SHA256      string `json:"sha256,omitempty"`       // of the image as served
+	SizeBytes   int64  `json:"size_bytes,omitempty"`   // of the image as served, or of all files of the tree
+	RawBytes    int64  `json:"raw_bytes,omitempty"`    // of the image once unpacked
+	Compression string `json:"compression,omitempty"`  // of the image: zstd, gzip, xz, none
+	Chunks      string `json:"chunks,omitempty"`       // sha256 of the list of the unpacked image's chunks, which lies in the same store
+	ChunksBytes int64  `json:"chunks_bytes,omitempty"` // of that list
 
 	Tree  string `json:"tree,omitempty"`  // sha256 of its manifest
 	Files int    `json:"files,omitempty"` // different ones of the tree
@@ -74,8 +77,10 @@ func (r *Repo) checkImage() error {
 	switch {
 	case !sha256Form.MatchString(r.SHA256):
 		return invalid("sha256 %q: want 64 lower-case hexadecimal digits; muster repo import fills it in", r.SHA256)
-	case r.Compression != "zstd" && r.Compression != "gzip" && r.Compression != "none":
-		return invalid("compression %q: want zstd, gzip or none", r.Compression)
+	case !packing.Known(r.Compression):
+		return invalid("compression %q: want one of %s", r.Compression, packing.Names())
+	case r.Chunks != "" && (!sha256Form.MatchString(r.Chunks) || r.ChunksBytes <= 0):
+		return invalid("chunks %q: want the sha256 of a list and its chunks_bytes; muster repo import fills both in", r.Chunks)
 	case r.SizeBytes <= 0 || r.RawBytes <= 0:
 		return invalid("size_bytes and raw_bytes must be given")
 	}
@@ -129,12 +134,6 @@ func (r *Repo) kindOf() task.RepoKind {
 		return task.RepoTree
 	}
 	return task.RepoImage
-}
-
-// isVersion says whether it is of a version that a task names, which may leave the point release open.
-func (r *Repo) isVersion(v string) bool {
-	rest, ok := strings.CutPrefix(r.Version, v)
-	return ok && (rest == "" || strings.ContainsAny(rest[:1], ".-"))
 }
 
 // bootPaths are the kernel and the initrds: those that were said, or where such a mirror has them.

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
+	"net/netip"
 	"path"
 	"regexp"
 	"slices"
@@ -32,7 +34,7 @@ type format struct {
 // formats is the table; a new format is one row.
 var formats = map[string]format{
 	"sh":      {quotes: template.FuncMap{"sh": shellWord}, open: openShell},
-	"ks":      {quotes: template.FuncMap{"ks": oneLine(shellWord), "sh": oneLine(shellWord)}, open: openShell},
+	"ks":      {quotes: template.FuncMap{"ks": oneLine(shellWord), "sh": oneLine(shellWord), "word": plainWord}, open: openShell},
 	"preseed": {quotes: template.FuncMap{"preseed": preseedValue, "sh": oneLine(shellWord)}, open: openShell, at: atDebconf},
 	"yaml":    {quotes: template.FuncMap{"yaml": jsonText}, at: atYAML},
 	"json":    {quotes: template.FuncMap{"json": jsonText}, open: openJSON},
@@ -61,8 +63,9 @@ func FormatOf(name string) string {
 // functions are those of all formats; what text/template has beyond builtins could burn time or memory, or print
 // without quoting.
 var (
-	functions = template.FuncMap{"json": jsonText, "join": join, "base64": base64Text, "has": has, "fail": fail}
-	builtins  = []string{"and", "or", "not", "eq", "ne", "len", "index"}
+	functions = template.FuncMap{"json": jsonText, "join": join, "append": appendTo, "base64": base64Text, "has": has, "fail": fail,
+		"address": address, "netmask": netmask}
+	builtins = []string{"and", "or", "not", "eq", "ne", "len", "index"}
 )
 
 // text is a value as people write it: numbers without an exponent, and nothing for what is not there.
@@ -221,6 +224,53 @@ func join(list any, separator string) (string, error) {
 		return strings.Join(words, separator), nil
 	}
 	return "", fmt.Errorf("join of %T: want a list", list)
+}
+
+// appendTo gives a list with more members.
+func appendTo(list any, more ...string) ([]any, error) {
+	var all []any
+	switch list := list.(type) {
+	case nil:
+	case []string:
+		for _, s := range list {
+			all = append(all, s)
+		}
+	case []any:
+		all = slices.Clone(list)
+	default:
+		return nil, fmt.Errorf("append to %T: want a list", list)
+	}
+	for _, s := range more {
+		all = append(all, s)
+	}
+	return all, nil
+}
+
+// address is that of an address with its prefix length, as in 192.0.2.20/24.
+func address(v any) (string, error) {
+	p, err := prefix(v)
+	return p.Addr().String(), err
+}
+
+// netmask is that of an IPv4 address with its prefix length, as in 255.255.255.0.
+func netmask(v any) (string, error) {
+	p, err := prefix(v)
+	if err != nil || !p.Addr().Is4() {
+		return "", fmt.Errorf("value %.40q: want an IPv4 address with its prefix length, as in 192.0.2.20/24", v)
+	}
+	return net.IP(net.CIDRMask(p.Bits(), 32)).String(), nil
+}
+
+func prefix(v any) (netip.Prefix, error) {
+	s, err := text(v)
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	p, err := netip.ParsePrefix(s)
+	if err != nil {
+		return p, fmt.Errorf("value %.40q: want an address with its prefix length, as in 192.0.2.20/24", s)
+	}
+	return p, nil
 }
 
 func base64Text(v any) (string, error) {

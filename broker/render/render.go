@@ -16,10 +16,11 @@
 //	ps       a PowerShell string                                            format ps
 //	arg      a value on a kernel's command line                             format arg
 //	line     text without control characters                               format text
-//	word     letters, digits and ._:/@+,=~[]- only                          formats text, cmd
+//	word     letters, digits and ._:/@+,=~[]- only                          formats text, cmd, ks
 //
-// Anywhere in a pipe: json, join LIST SEPARATOR, base64, has LIST VALUE, fail TEXT (ends
-// the rendering with that error), and and, or, not, eq, ne, len, index of text/template.
+// Anywhere in a pipe: json, join LIST SEPARATOR, append LIST TEXT..., base64, has LIST VALUE, fail TEXT (ends the
+// rendering with that error), address and netmask of an address with its prefix length, and and, or, not, eq, ne, len,
+// index of text/template.
 package render
 
 import (

@@ -21,7 +21,7 @@ var refused = []struct{ format, text, want string }{
 	{"sh", `{{.X | json}}`, "printed as it is"},
 	{"sh", `{{printf "%s" .X | sh}}`, "no function printf"},
 	{"sh", `{{range .X.Y}}{{range .List}}{{range .List}}{{range .List}}{{end}}{{end}}{{end}}{{end}}`, "two deep"},
-	{"sh", `{{range lines .X}}{{. | sh}}{{end}}`, "range goes over a field"},
+	{"sh", `{{range append .List}}{{. | sh}}{{end}}`, "range goes over a field"},
 	{"sh", `{{define "x"}}{{end}}`, "define and block"},
 	{"sh", `{{template "x"}}`, "no part"},
 	{"yaml", "a: \"{{.X | yaml}}\"", "part of one"},
@@ -71,6 +71,11 @@ var rendered = []struct {
 	{"arg", "x={{.X | arg}}", "a;b", "x=a;b"},
 	{"text", "{{.X | line}}", "a b", "a b"},
 	{"sh", `{{template "p" .}}`, "q", "part 'q'"},
+	{"preseed", `d-i a/b string {{join (append .X "c" "d") " " | preseed}}`, []any{"a", "b"}, "d-i a/b string a b c d"},
+	{"preseed", `d-i a/b string {{join (append .X "c") " " | preseed}}`, nil, "d-i a/b string c"},
+	{"ks", `--ip={{address .X | ks}} --netmask={{netmask .X | ks}}`, "192.0.2.20/22", "--ip='192.0.2.20' --netmask='255.255.252.0'"},
+	{"xml", `<a>{{address .X | xml}}</a>`, "2001:db8::2/64", "<a>2001:db8::2</a>"},
+	{"ks", "%packages\n{{.X | word}}\n%end\n", "@core", "%packages\n@core\n%end\n"},
 }
 
 func TestRendered(t *testing.T) {
@@ -105,6 +110,11 @@ func TestValuesThatNoFormatHolds(t *testing.T) {
 		{"text", "{{.X | line}}", "a\nb", "more than one line"},
 		{"text", `{{fail "no disk"}}`, "", "no disk"},
 		{"arg", "x={{.X | arg}}", "${x}", ""},
+		{"ks", "%packages\n{{.X | word}}\n%end\n", "%end", "want letters"},
+		{"text", "{{address .X | line}}", "192.0.2.1", "with its prefix length"},
+		{"text", "{{netmask .X | line}}", "2001:db8::1/64", "an IPv4 address"},
+		{"text", "{{netmask .X | line}}", "192.0.2.1/33", "an IPv4 address"},
+		{"text", "{{join (append .X) .X | line}}", "a", "want a list"},
 		{"yaml", "a: {{.X | yaml}}", "\xff", "not UTF-8"},
 	} {
 		tpl, err := Parse(tt.format, tt.text, nil)

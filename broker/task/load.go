@@ -294,15 +294,6 @@ func (t *Task) compileStages() error {
 		for _, arg := range s.Args {
 			texts[arg] = "arg"
 		}
-		if s.Program != nil {
-			texts[s.Program.File] = "text"
-			for _, arg := range s.Program.Args {
-				texts[arg] = "text"
-			}
-			for _, value := range s.Program.Env {
-				texts[value] = "text"
-			}
-		}
 		for text, format := range texts {
 			tpl, err := render.Parse(format, text, nil)
 			if err != nil {

@@ -19,11 +19,10 @@ func (t *Task) RenderStep(s Stage, v Values) (boot.Step, error) {
 
 func (t *Task) step(s Stage, v Values) (step boot.Step, err error) {
 	step.Kind = s.Step
-	if step.Args, err = t.args(s.Args, v); err != nil {
-		return step, err
-	}
 	if s.Step == boot.StepChain {
-		step.Chain, err = t.inlined(s.Chain, v)
+		return t.chain(s, v)
+	}
+	if step.Args, err = t.args(s.Args, v); err != nil {
 		return step, err
 	}
 	if step.Kernel = v.Repo.Kernel; s.Kernel != "" {
@@ -49,6 +48,24 @@ func (t *Task) step(s Stage, v Values) (step boot.Step, err error) {
 	}
 	for _, name := range s.Inject {
 		step.Inject = append(step.Inject, boot.Inject{Name: name, URL: v.File(name)})
+	}
+	return step, nil
+}
+
+// chain is a step to another loader; its arguments are plain words.
+func (t *Task) chain(s Stage, v Values) (step boot.Step, err error) {
+	step.Kind = boot.StepChain
+	if step.Chain, err = t.inlined(s.Chain, v); err != nil {
+		return step, fmt.Errorf("chain: %w", err)
+	}
+	for _, text := range s.Args {
+		word, err := t.inlined(text, v)
+		if err != nil {
+			return step, fmt.Errorf("args: %w", err)
+		}
+		if word != "" {
+			step.Words = append(step.Words, word)
+		}
 	}
 	return step, nil
 }

@@ -66,17 +66,36 @@ type Stage struct {
 	Kernel   string        `yaml:"kernel" json:"kernel,omitempty"`   // template of a boot file; if empty, the repo's kernel
 	Initrds  []string      `yaml:"initrds" json:"initrds,omitempty"` // templates, as Kernel; none: the repo's
 	Args     []string      `yaml:"args" json:"args,omitempty"`       // templates, one kernel argument each; empty ones are left out
-	Chain    string        `yaml:"chain" json:"chain,omitempty"`     // chain: template of a loader's served name or URL
+	Chain    string        `yaml:"chain" json:"chain,omitempty"`     // chain: template of a loader's served name or URL; args are its words
 	Inject   []string      `yaml:"inject" json:"inject,omitempty"`   // winpe: recipes that appear in the booted system
 	Program  *Program      `yaml:"program" json:"program,omitempty"` // ramdisk with order run
+	Wipe     *Wipe         `yaml:"wipe" json:"wipe,omitempty"`       // ramdisk with order wipe
+	Ends     End           `yaml:"ends" json:"ends,omitempty"`       // if empty, with the order or by a call
 }
 
-// A Program is run in the ramdisk.
+// End is what a stage ends with.
+type End string
+
+// EndBoot is for what can not call: the stage has ended a while after the machine fetched what it boots.
+const EndBoot End = "boot"
+
+// A Program is run in the ramdisk: the file that is the policy's repo.
 type Program struct {
-	File    string            `yaml:"file" json:"file"` // template: the sha256 of a stored file
-	Args    []string          `yaml:"args" json:"args,omitempty"`
-	Env     map[string]string `yaml:"env" json:"env,omitempty"`
-	Timeout Duration          `yaml:"timeout" json:"timeout,omitempty"`
+	Args    string   `yaml:"args" json:"args,omitempty"` // name of a parameter that is a list
+	Env     string   `yaml:"env" json:"env,omitempty"`   // the same, of NAME=VALUE
+	OK      string   `yaml:"ok" json:"ok,omitempty"`     // the same, of exit statuses that are no failure
+	Timeout Duration `yaml:"timeout" json:"timeout,omitempty"`
+}
+
+// A Wipe makes disks forget: each that fits the policy's hints.
+type Wipe struct {
+	Method string `yaml:"method" json:"method"`       // name of a parameter: a way of facts.Wipe
+	Lift   string `yaml:"lift" json:"lift,omitempty"` // name of a parameter: a list of guards
+}
+
+// Wipes says whether the task destroys what disks hold and puts nothing there.
+func (t *Task) Wipes() bool {
+	return slices.ContainsFunc(t.Stages, func(s Stage) bool { return s.Order == facts.OrderWipe })
 }
 
 // Called says whether the stage ends by a call of the installer or of the installed system.
@@ -173,7 +192,7 @@ func (t *Task) check() error {
 }
 
 // orders are what a stage in the ramdisk can have the agent do.
-var orders = []string{facts.OrderWriteImage}
+var orders = []string{facts.OrderWriteImage, facts.OrderWipe, facts.OrderRun, facts.OrderRescue}
 
 func (t *Task) checkStage(s Stage) error {
 	switch {
@@ -185,7 +204,13 @@ func (t *Task) checkStage(s Stage) error {
 		return fmt.Errorf("order %q: want one of %s", s.Order, strings.Join(orders, ", "))
 	case (s.Step == boot.StepChain) != (s.Chain != ""):
 		return errors.New("a chain stage, and only it, has chain")
-	case s.Order == facts.OrderWriteImage && !t.Disk:
+	case (s.Order == facts.OrderWipe) != (s.Wipe != nil) || (s.Order == facts.OrderRun) != (s.Program != nil):
+		return errors.New("order wipe has wipe, order run has program, and no other stage has")
+	case s.Order == facts.OrderRun && t.Repo != RepoImage:
+		return errors.New("the program is the policy's repo: the task says repo: image")
+	case s.Ends != "" && (s.Ends != EndBoot || s.Step == boot.StepRamdisk):
+		return fmt.Errorf("ends %q: want boot, and not of a ramdisk stage", s.Ends)
+	case (s.Order == facts.OrderWriteImage || s.Order == facts.OrderWipe) && !t.Disk:
 		return errors.New("it writes a disk: the task says disk: true")
 	}
 	for _, name := range s.Inject {
@@ -194,6 +219,14 @@ func (t *Task) checkStage(s Stage) error {
 		}
 	}
 	return nil
+}
+
+// For says whether the task is for a version of its OS: 9 is for 9.4, 15 for 15-SP6, 22.04 for 22.04.3.
+func (t *Task) For(version string) bool {
+	return len(t.Versions) == 0 || slices.ContainsFunc(t.Versions, func(v string) bool {
+		rest, ok := strings.CutPrefix(version, v)
+		return ok && (rest == "" || rest[0] == '.' || rest[0] == '-')
+	})
 }
 
 func (t *Task) recipe(name string) (Recipe, error) {

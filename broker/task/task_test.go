@@ -27,9 +27,12 @@ import (
 	"muster/boot/pin/pintest"
 )
 
+// shippedOnce is Shipped, which no test changes.
+var shippedOnce = sync.OnceValues(Shipped)
+
 func shippedTask(t *testing.T, name string) *Task {
 	t.Helper()
-	tasks, err := Shipped()
+	tasks, err := shippedOnce()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -360,6 +363,26 @@ func TestLoadRefuses(t *testing.T) {
 	}
 	if _, err := Load(fstest.MapFS{}); err == nil {
 		t.Error("a folder without task.yaml was loaded")
+	}
+}
+
+func TestVersions(t *testing.T) {
+	for _, tt := range []struct {
+		versions []string
+		version  string
+		want     bool
+	}{
+		{nil, "9.4", true}, {[]string{"8", "9"}, "9.4", true}, {[]string{"8", "9"}, "9", true}, {[]string{"9"}, "90", false}, {[]string{"9"}, "10.9", false},
+		{[]string{"22.04"}, "22.04.3", true}, {[]string{"22.04"}, "22.10", false}, {[]string{"15"}, "15-SP6", true}, {[]string{"15.6"}, "15", false},
+	} {
+		if got := (&Task{Versions: tt.versions}).For(tt.version); got != tt.want {
+			t.Errorf("a task for %q is for %s: %t", tt.versions, tt.version, got)
+		}
+	}
+	for version, want := range map[string]string{"9.4": "9", "15-SP6": "15", "12": "12", "": ""} {
+		if got := (Repo{Version: version}).Major(); got != want {
+			t.Errorf("Major of %q = %q", version, got)
+		}
 	}
 }
 

@@ -1,10 +1,13 @@
 package task
 
 import (
+	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/url"
 	"strings"
+	"unicode/utf16"
 
 	"github.com/go-crypt/crypt/algorithm/shacrypt"
 )
@@ -24,6 +27,9 @@ type Values struct {
 	Token   string // of this install: ends its stages, and tells of them
 	Fetch   string // short-lived: fetches recipes
 	Salt    string // of password hashes: another for each install
+
+	// RepoFile reads a small file of the repo; if nil, none can be read.
+	RepoFile func(name string) (string, error)
 
 	task  *Task
 	depth int
@@ -63,15 +69,28 @@ func (n Node) Domain() string {
 // Dashes is the MAC as loaders and installers write it: 52-54-00-12-34-56.
 func (n Node) Dashes() string { return strings.ReplaceAll(n.MAC, ":", "-") }
 
+// NetBIOS is the name of a machine with Windows: of 15 letters, digits and dashes at most. A machine that nobody has
+// named gets "*", and Windows makes one up.
+func (n Node) NetBIOS() (string, error) {
+	switch short := n.Short(); {
+	case n.Hostname == n.ID:
+		return "*", nil
+	case len(short) > 15:
+		return "", fmt.Errorf("hostname %s: Windows takes at most 15 characters before the first dot", short)
+	default:
+		return short, nil
+	}
+}
+
 // A Disk is the one that may be written, by names that hold in another kernel.
 type Disk struct {
-	Name      string // of the kernel that reported it; others number otherwise
-	ByID      string // /dev/disk/by-id/..., as udev names it; "" when it has no serial number
-	ByPath    string // /dev/disk/by-path/..., or ""
-	SizeBytes int64
-	Serial    string
-	WWN       string // with 0x, as kickstart and Windows write it; or ""
-	Model     string
+	Name      string `json:"name,omitempty"`    // of the kernel that reported it; others number otherwise
+	ByID      string `json:"by_id,omitempty"`   // /dev/disk/by-id/..., as udev names it; "" when it has no serial number
+	ByPath    string `json:"by_path,omitempty"` // /dev/disk/by-path/..., or ""
+	SizeBytes int64  `json:"size_bytes,omitempty"`
+	Serial    string `json:"serial,omitempty"`
+	WWN       string `json:"wwn,omitempty"` // with 0x, as kickstart and Windows write it; or ""
+	Model     string `json:"model,omitempty"`
 }
 
 // Path is the most stable of its names.
@@ -91,6 +110,16 @@ type Repo struct {
 	OS, Version, Arch string
 	Kernel            string   // name of a boot file
 	Initrds           []string // the same
+}
+
+// Major is what comes before the first dot or dash of Version: 9 of 9.4, 15 of 15-SP6.
+func (r Repo) Major() string { return major(r.Version) }
+
+func major(version string) string {
+	if i := strings.IndexAny(version, ".-"); i >= 0 {
+		return version[:i]
+	}
+	return version
 }
 
 // File is the URL of a recipe, for as long as the installer has just booted.
@@ -150,6 +179,27 @@ func (v Values) Crypt(password string) (string, error) {
 		return "", errors.New("a password can not be hashed") // the cause might tell it
 	}
 	return d.Encode(), nil
+}
+
+// AdministratorPassword is a password as Windows' answer files have it where PlainText is false: UTF-16, with the
+// setting's own name behind it, in base64. That hides it from nobody.
+func (v Values) AdministratorPassword(password string) (string, error) {
+	switch {
+	case password == hidden:
+		return hidden, nil
+	case strings.HasPrefix(password, "$6$"):
+		return "", errors.New("a password is a hash of crypt(3), of which Windows knows nothing: write it out")
+	}
+	var b []byte
+	for _, u := range utf16.Encode([]rune(password + "AdministratorPassword")) {
+		b = binary.LittleEndian.AppendUint16(b, u)
+	}
+	return base64.StdEncoding.EncodeToString(b), nil
+}
+
+// DataURL is a text as a URL that holds it (RFC 2397).
+func (v Values) DataURL(text string) string {
+	return "data:;base64," + base64.StdEncoding.EncodeToString([]byte(text))
 }
 
 // sha512Rounds is what crypt(3) takes when nothing is said; every installer reads it.

@@ -18,7 +18,8 @@ import (
 // A package that stands in no row may import nothing of ours.
 const law = `
 agent/facts                                                    < agent/probe
-agent/facts, agent/probe, boot/kargs, boot/pin                 < agent
+agent/chunk, agent/facts, agent/gpt, agent/packing, agent/probe, boot/kargs, boot/pin < agent
+agent/packing                                                  < initramfs
 agent, agent/facts, agent/probe, boot/kargs                    < agent/cmd/muster-agent
 boot/kargs                                                     < boot
 boot                                                           < boot/dhcp, boot/tftp
@@ -26,8 +27,8 @@ broker/rule                                                    < broker/rule/raz
 boot/kargs                                                     < broker/render
 broker/render                                                  < broker/handoff
 agent/facts, boot, boot/kargs, broker/render                   < broker/task
-agent/facts, broker/hook, broker/repo/disc, broker/rule, boot   < broker/repo
-agent/facts, boot, boot/kargs, boot/pin, broker/handoff, broker/hook, broker/noderange, broker/repo, broker/rule, broker/rule/razor, broker/task < broker
+agent/chunk, agent/facts, agent/packing, broker/hook, broker/repo/disc, broker/rule, boot < broker/repo
+agent/facts, agent/packing, boot, boot/kargs, boot/pin, broker/handoff, broker/hook, broker/noderange, broker/repo, broker/rule, broker/rule/razor, broker/task < broker
 agent/facts, broker                                            < broker/store, broker/store/storetest
 broker/store/storetest                                         < broker/store
 agent/facts, boot, boot/pin, broker, broker/repo               < broker/api, broker/web
@@ -144,6 +145,8 @@ func TestNoServerInTheAgentAndNoHardwareInTheBroker(t *testing.T) {
 		{"muster/agent/facts", []string{"github.com", "golang.org"}},
 		{"muster/boot/kargs", []string{"github.com", "golang.org"}},
 		{"muster/boot/pin", []string{"github.com", "golang.org"}},
+		{"muster/agent/chunk", []string{"github.com", "golang.org"}},
+		{"muster/agent/gpt", []string{"github.com", "golang.org"}},
 	} {
 		cmd := exec.Command("go", "list", "-deps", tt.of)
 		cmd.Dir = "../.."
