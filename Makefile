@@ -8,7 +8,8 @@ VERSION  ?= 0.1.0
 # What Debian has and a fresh machine lacks: emulation, firmware, loaders, and the tools that make a disk image.
 PACKAGES = qemu-system-x86 seabios ipxe-qemu ovmf iproute2 ipxe shim-signed grub-efi-amd64-signed grub-pc-bin \
 	grub-common mmdebstrap gdisk e2fsprogs mtools xz-utils dnsmasq-base \
-	fdisk dosfstools xfsprogs btrfs-progs swtpm lldpd pxelinux syslinux-common postgresql libxml2-utils
+	fdisk dosfstools xfsprogs btrfs-progs swtpm lldpd pxelinux syslinux-common postgresql libxml2-utils \
+	genisoimage xorriso libarchive-tools p7zip-full udftools curl
 
 export CGO_ENABLED = 0
 
