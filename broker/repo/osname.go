@@ -38,11 +38,11 @@ type osKind struct {
 // osKinds is the table of what is recognized, asked in order.
 var osKinds = []osKind{
 	{name: "Fedora CoreOS", task: "fedora-coreos", read: readCoreOS, kernels: []string{"images/pxeboot/vmlinuz"}, initrds: [][]string{{"images/pxeboot/initrd.img"}, {"images/pxeboot/rootfs.img"}}},
-	{name: "Red Hat's family", task: "kickstart", read: readTreeinfo, kernels: []string{"images/pxeboot/vmlinuz"}, initrds: [][]string{{"images/pxeboot/initrd.img"}}},
-	{name: "SUSE", task: "autoyast", read: readSUSE, kernels: []string{"boot/MACHINE/loader/linux", "boot/MACHINE/linux"}, initrds: [][]string{{"boot/MACHINE/loader/initrd", "boot/MACHINE/initrd"}}},
-	{name: "Ubuntu", task: "autoinstall", read: readUbuntu, kernels: []string{"casper/vmlinuz", "casper/hwe-vmlinuz"}, initrds: [][]string{{"casper/initrd", "casper/initrd.gz", "casper/hwe-initrd"}}},
-	{name: "Debian", task: "preseed", read: readDebian, kernels: []string{"install.SHORT/vmlinuz"}, initrds: [][]string{{"install.SHORT/initrd.gz"}}},
-	{name: "Debian's netboot files", task: "preseed", read: readNetboot, kernels: []string{"debian-installer/ARCH/linux"}, initrds: [][]string{{"debian-installer/ARCH/initrd.gz"}}},
+	{name: "Red Hat's family", task: "rhel", read: readTreeinfo, kernels: []string{"images/pxeboot/vmlinuz"}, initrds: [][]string{{"images/pxeboot/initrd.img"}}},
+	{name: "SUSE", task: "suse", read: readSUSE, kernels: []string{"boot/MACHINE/loader/linux", "boot/MACHINE/linux"}, initrds: [][]string{{"boot/MACHINE/loader/initrd", "boot/MACHINE/initrd"}}},
+	{name: "Ubuntu", task: "ubuntu", read: readUbuntu, kernels: []string{"casper/vmlinuz", "casper/hwe-vmlinuz"}, initrds: [][]string{{"casper/initrd", "casper/initrd.gz", "casper/hwe-initrd"}}},
+	{name: "Debian", task: "debian", read: readDebian, kernels: []string{"install.SHORT/vmlinuz"}, initrds: [][]string{{"install.SHORT/initrd.gz"}}},
+	{name: "Debian's netboot files", task: "debian", read: readNetboot, kernels: []string{"debian-installer/ARCH/linux"}, initrds: [][]string{{"debian-installer/ARCH/initrd.gz"}}},
 	{name: "Flatcar", task: "flatcar", read: readFlatcar, kernels: []string{"flatcar_production_pxe.vmlinuz", "flatcar/vmlinuz"}, initrds: [][]string{{"flatcar_production_pxe_image.cpio.gz", "flatcar/cpio.gz"}}},
 	{name: "ESXi", task: "esxi", read: readESXi, fold: true},
 	{name: "Windows", task: "windows", read: readWindows, initrds: [][]string{{"bootmgr"}, {"boot/bcd", "efi/microsoft/boot/bcd"}, {"boot/boot.sdi"}, {"sources/boot.wim"}}, fold: true},
@@ -75,7 +75,9 @@ func (k osKind) complete(tree fs.FS, found OS) OS {
 			}
 		}
 	}
-	found.Task, found.Fold = k.task, k.fold
+	if found.Task, found.Fold = k.task, k.fold; found.Name == "fedora" {
+		found.Task = "fedora"
+	}
 	return found
 }
 
