@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf16"
 
 	"muster/broker/render"
 )
@@ -289,28 +290,48 @@ func differ(harmless, got []token, replace *strings.Replacer) string {
 
 var base64Form = regexp.MustCompile(`^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2,3}=*)?$`)
 
-// differInside looks into a value that is a text of its own: a script, or one in base64.
+func narrow(b []byte) string {
+	var units []uint16
+	for i := 0; i+1 < len(b); i += 2 {
+		units = append(units, uint16(b[i])|uint16(b[i+1])<<8)
+	}
+	return string(utf16.Decode(units))
+}
+
+const dataURL = "data:;base64," // RFC 2397, as Ignition has files
+
+// differInside looks into a value that is a text of its own: a script or a configuration, or one in base64.
 func differInside(harmless, got string, replace *strings.Replacer) string {
+	harmless, got = strings.TrimPrefix(harmless, dataURL), strings.TrimPrefix(got, dataURL)
 	if base64Form.MatchString(harmless) && base64Form.MatchString(got) {
 		h, hErr := base64.StdEncoding.DecodeString(harmless)
 		g, gErr := base64.StdEncoding.DecodeString(got)
 		if hErr == nil && gErr == nil {
 			harmless, got = string(h), string(g)
+			if len(h) > 1 && h[1] == 0 { // UTF-16, in which Windows wants its passwords
+				harmless, got = narrow(h), narrow(g)
+			}
 		}
 	}
 	if replace.Replace(harmless) == got {
 		return ""
 	}
-	if !strings.HasPrefix(harmless, "#!/") {
+	format := ""
+	switch {
+	case strings.HasPrefix(harmless, "#!/"):
+		format = "sh"
+	case strings.HasPrefix(harmless, "{"):
+		format = "json"
+	default:
 		return fmt.Sprintf("%q became %q", harmless, got)
 	}
-	h, err := tokens("sh", harmless)
+	h, err := tokens(format, harmless)
 	if err != nil {
 		return err.Error()
 	}
-	g, err := tokens("sh", got)
+	g, err := tokens(format, got)
 	if err != nil {
-		return fmt.Sprintf("a script inside it does not parse: %v", err)
+		return fmt.Sprintf("what is inside it does not parse: %v", err)
 	}
 	return differ(h, g, replace)
 }
