@@ -44,16 +44,20 @@ type Agent struct {
 	Kexec    func() error                                           // start the loaded kernel
 	OpenDisk func(name string) (*Disk, error)                       // by kernel name, exclusively
 	Mount    func(device, fstype, dir string) (func() error, error) // gives the function that unmounts
+	Tmpfs    func(dir string) (func() error, error)                 // mount a file system in memory; if nil, dir is used as it is
+	Rescue   func(ctx context.Context) (string, error)              // let people in, and say how; may be nil
 	Module   func(ctx context.Context, name string) error           // load one module by name; may be nil
 	Stall    time.Duration                                          // give up an image after so long without a byte; if 0, 10 minutes
 
 	broker  *broker
 	seq     int64
-	order   int64  // the last order obeyed
-	open    bool   // its end was not reported yet
-	known   string // hash of the facts that the broker has
-	skew    *int64 // milliseconds, local time less the broker's
-	stepped bool   // the clock was set to the broker's
+	order   int64        // the last order obeyed
+	open    bool         // its end was not reported yet
+	known   string       // hash of the facts that the broker has
+	skew    *int64       // milliseconds, local time less the broker's
+	hung    string       // a program that could not be killed
+	stepped bool         // the clock was set to the broker's
+	then    func() error // how the order under way ends this boot; nil: as its kind does
 }
 
 // Probed is one look at the machine.

@@ -221,7 +221,7 @@ func TestOrders(t *testing.T) {
 			"", "3 failed", `order kind "/bin/sh" is not known to agent test; refused`},
 		{"T53: kinds are not paths nor prefixes", []facts.Order{{ID: 3, Kind: "reboot "}},
 			"", "3 failed", `order kind "reboot " is not known to agent test; refused`},
-		{"after a refused order the next one is obeyed", []facts.Order{{ID: 3, Kind: "run"}, {ID: 4, Kind: "poweroff"}},
+		{"after a refused order the next one is obeyed", []facts.Order{{ID: 3, Kind: "destroy"}, {ID: 4, Kind: "poweroff"}},
 			"poweroff after done", "3 failed, 4 started, 4 done", ""},
 		{"an image order without an image fails", []facts.Order{{ID: 5, Kind: "write_image"}},
 			"", "5 started, 5 failed", "the order to write an image has no image"},

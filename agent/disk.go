@@ -37,6 +37,7 @@ type Disk struct {
 	file  blockFile
 	raw   *os.File // nil when file is not one
 	block bool
+	own   diskCommands // of the disk itself; nil for a plain file
 }
 
 // OpenDisk opens a disk for reading and writing, alone: the kernel refuses O_EXCL while a partition is mounted or
@@ -77,6 +78,7 @@ func newDisk(f *os.File) (*Disk, error) {
 	if !d.block {
 		return nil, errors.New("neither a disk nor a plain file")
 	}
+	d.own = blockDevice{f}
 	// A block device is as long as its end is far; this needs no ioctl with a pointer.
 	if d.Size, err = f.Seek(0, io.SeekEnd); err != nil {
 		return nil, err

@@ -83,7 +83,7 @@ func (a *Agent) here(modules *Modules) {
 	a.Load = loadKernelFile
 	a.Kexec = func() error { unix.Sync(); return kexec.Reboot() }
 	a.OpenDisk = func(name string) (*Disk, error) { return openDevice(a.Root, name) }
-	a.Mount = mountDevice
+	a.Mount, a.Tmpfs = mountDevice, mountTmpfs
 }
 
 // device takes one event: a driver for what is new, a link for a new NIC, and another check-in for what facts hold.
@@ -156,6 +156,19 @@ func loadKernelFile(kernel, initrd, cmdline string) error {
 		defer i.Close()
 	}
 	return kexec.FileLoad(k, i, cmdline)
+}
+
+// mountTmpfs mounts a file system in memory, of at most half of it, for nobody but root.
+func mountTmpfs(dir string) (func() error, error) {
+	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NODEV|unix.MS_NOSUID, "mode=0700"); err != nil {
+		return nil, fmt.Errorf("mount tmpfs: %w", err)
+	}
+	return func() error {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			return fmt.Errorf("unmount %s: %w", dir, err)
+		}
+		return nil
+	}, nil
 }
 
 // mountEFIVars mounts the firmware's variables. u-root's init tries before the module is loaded, and fails (U9).

@@ -20,7 +20,7 @@ const maxMessage = 2 << 10
 const quietAfterChange = 2 * time.Second
 
 // poll asks for orders and obeys them until the machine has to check in again: the broker does not know this boot
-// any more, or there is something new to tell it.
+// any more, or there is something new to tell it, as after an order that changes what the machine is.
 func (a *Agent) poll(ctx context.Context) error {
 	for attempt := 1; ; attempt++ {
 		o, again, err := a.nextOrder(ctx)
@@ -52,6 +52,9 @@ func (a *Agent) poll(ctx context.Context) error {
 		}
 		if err := a.obey(ctx, *o); err != nil {
 			return err
+		}
+		if orders[o.Kind].anew {
+			return nil
 		}
 	}
 }
@@ -124,7 +127,7 @@ func (a *Agent) obey(ctx context.Context, o facts.Order) error {
 	a.remember()
 	act, ok := orders[o.Kind]
 	if !ok {
-		return a.fail(ctx, o, fmt.Errorf("order kind %q is not known to agent %s; refused", o.Kind, a.Version))
+		return a.fail(ctx, o, facts.Report{}, fmt.Errorf("order kind %q is not known to agent %s; refused", o.Kind, a.Version))
 	}
 	a.tryReport(ctx, facts.Report{Order: o.ID, Status: facts.StatusStarted})
 	var r facts.Report
@@ -133,18 +136,22 @@ func (a *Agent) obey(ctx context.Context, o facts.Order) error {
 		return ctx.Err()
 	}
 	if err != nil {
-		return a.fail(ctx, o, err)
+		return a.fail(ctx, o, r, err)
 	}
 	r.Order, r.Status = o.ID, facts.StatusDone
 	if err := a.report(ctx, r); err != nil {
 		return err
 	}
-	if act.leave == nil {
+	leave, how := act.leave, o.Kind+" now"
+	if then := a.then; then != nil {
+		a.then, leave, how = nil, func(*Agent) error { return then() }, "leaving for the system that was written"
+	}
+	if leave == nil {
 		return nil
 	}
-	a.Console.Printf("%s now", o.Kind)
-	if err := act.leave(a); err != nil { // it worked only if this line is never reached
-		return a.fail(ctx, o, err)
+	a.Console.Printf("%s", how)
+	if err := leave(a); err != nil { // it worked only if this line is never reached
+		return a.fail(ctx, o, facts.Report{}, err)
 	}
 	return nil
 }
@@ -156,9 +163,11 @@ func because(o facts.Order) string {
 	return o.Because
 }
 
-func (a *Agent) fail(ctx context.Context, o facts.Order, cause error) error {
+// fail reports the end of an order that was not done, with what r tells of it beside the cause.
+func (a *Agent) fail(ctx context.Context, o facts.Order, r facts.Report, cause error) error {
 	a.Console.Printf("order %d: %s failed: %v", o.ID, o.Kind, cause)
-	return a.report(ctx, facts.Report{Order: o.ID, Status: facts.StatusFailed, Message: cut(plain(cause.Error()), maxMessage)})
+	r.Order, r.Status, r.Message = o.ID, facts.StatusFailed, cut(plain(cause.Error()), maxMessage)
+	return a.report(ctx, r)
 }
 
 // A deed is how one kind of order is obeyed: prepare does what can fail and be reported, leave ends this boot after
@@ -166,6 +175,7 @@ func (a *Agent) fail(ctx context.Context, o facts.Order, cause error) error {
 type deed struct {
 	prepare func(a *Agent, ctx context.Context, o facts.Order) (facts.Report, error)
 	leave   func(a *Agent) error
+	anew    bool // the machine is another one afterwards: it checks in again, with what it is now
 }
 
 // orders is the closed set (T53): nothing else is obeyed.
@@ -174,6 +184,9 @@ var orders = map[string]deed{
 	facts.OrderPoweroff:   {prepare: nothing, leave: func(a *Agent) error { return a.Poweroff() }},
 	facts.OrderKexec:      {prepare: (*Agent).loadKernel, leave: func(a *Agent) error { return a.Kexec() }},
 	facts.OrderWriteImage: {prepare: (*Agent).writeImage},
+	facts.OrderWipe:       {prepare: (*Agent).wipeDisks, anew: true},
+	facts.OrderRun:        {prepare: (*Agent).runProgram, anew: true},
+	facts.OrderRescue:     {prepare: (*Agent).rescue},
 }
 
 func nothing(*Agent, context.Context, facts.Order) (facts.Report, error) { return facts.Report{}, nil }

@@ -102,6 +102,7 @@ const (
 	StepRamdisk StepKind = "ramdisk" // the discovery ramdisk
 	StepKernel  StepKind = "kernel"  // an installer's kernel
 	StepChain   StepKind = "chain"   // another loader or script
+	StepWinPE   StepKind = "winpe"   // Windows' installer by wimboot
 	StepMenu    StepKind = "menu"    // whatever is chosen at the machine
 	StepLocal   StepKind = "local"   // the machine's own disk
 	StepWait    StepKind = "wait"    // ask again after a while
@@ -111,10 +112,12 @@ const (
 // A Step is what a client boots next, in no dialect.
 type Step struct {
 	Kind    StepKind
-	Kernel  string        // ramdisk, kernel: name below the server's file names, e.g. "ramdisk/vmlinuz"
-	Initrds []string      // ramdisk, kernel: names, in the order in memory
-	Args    kargs.Line    // ramdisk, kernel: command line, without initrd= and BOOTIF=
+	Kernel  string        // ramdisk, kernel: name below the server's file names, e.g. "ramdisk/vmlinuz"; winpe: wimboot, a loader
+	Initrds []string      // ramdisk, kernel: names, in the order in memory; winpe: its WIM and what else the loader needs
+	Args    kargs.Line    // ramdisk, kernel: command line, without initrd= and BOOTIF=; winpe: wimboot's
+	Inject  []Inject      // winpe: files that appear in the booted system
 	Chain   string        // chain: a loader by its served name, or the URL of a loader or script
+	Words   []string      // chain: for the program that is started, such as -c URL
 	Menu    *Menu         // menu
 	After   time.Duration // wait: how long at first
 	Text    string        // wait, refuse: what the screen says
@@ -125,6 +128,9 @@ type Step struct {
 	Signatures []string
 	TrustOnly  bool // with Signatures: the machine's loader is to run nothing unverified from now on
 }
+
+// Inject is a file that wimboot lays into \\Windows\\System32 of the booted system, at most 31 characters of name.
+type Inject struct{ Name, URL string }
 
 // ErrNotFound is the answer for a name that leads to no file.
 var ErrNotFound = errors.New("not found")

@@ -37,8 +37,15 @@ func Render(d Dialect, base string, c Client, s Step) (string, error) {
 	}
 	switch s.Kind {
 	case StepChain:
-		if err := checkChain(s.Chain); err != nil {
+		if err := checkChain(s); err != nil {
 			return "", err
+		}
+	case StepWinPE:
+		if err := checkWinPE(s); err != nil {
+			return "", err
+		}
+		if d != IPXE {
+			return "", unsaid("Windows is started by iPXE and wimboot, not by " + string(d))
 		}
 	case StepMenu:
 		if err := s.Menu.check(); err != nil {

@@ -72,6 +72,32 @@ func TestG2LocalDisk(t *testing.T) {
 	}
 }
 
+// TestW1LongestName: 31 characters still pass, and each name stands in both places, the WIM last.
+func TestW1LongestName(t *testing.T) {
+	s := windows()
+	s.Inject[1].Name = strings.Repeat("x", 27) + ".xml"
+	script, err := Render(IPXE, testBase, onBIOS, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, c := range ipxeCommands(script) {
+		if len(c) > 0 && c[0] == "initrd" {
+			if len(c) != 5 || c[1] != "--name" || c[2] != c[4] {
+				t.Errorf("%q does not name its file in both places", c)
+			}
+			names = append(names, c[len(c)-1])
+		}
+	}
+	if want := []string{"startnet.cmd", s.Inject[1].Name, "curl.exe", "boot.wim"}; !slices.Equal(names, want) {
+		t.Errorf("files %q; want %q", names, want)
+	}
+	arm := Client{MAC: testMAC, Kind: KindIPXE, Arch: ArchARM64}
+	if got, err := Render(IPXE, testBase, arm, windows()); err == nil || !strings.Contains(err.Error(), "not ARM64 UEFI") {
+		t.Errorf("on ARM64: %q, %v", got, err)
+	}
+}
+
 // program is a PE32+ image with one section (Microsoft PE format, "Optional Header" and "Section Table").
 func program(section, content string) string {
 	const headers = 64 + 4 + 20 + 240 + 40

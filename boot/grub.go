@@ -29,7 +29,7 @@ func renderGRUB(_ string, c Client, s Step) (string, error) {
 	case StepRamdisk, StepKernel:
 		return grubKernel(b, c, s)
 	case StepChain:
-		if err := grubChain(b, c, s.Chain); err != nil {
+		if err := grubChain(b, c, s); err != nil {
 			return "", err
 		}
 	case StepMenu:

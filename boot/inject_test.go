@@ -179,6 +179,14 @@ var spots = []struct {
 	{"wait text", func(v string) Step { return Step{Kind: StepWait, After: time.Second, Text: v, Because: v} }},
 	{"chain", func(v string) Step { return Step{Kind: StepChain, Chain: v, Because: v} }},
 	{"chain path", func(v string) Step { return Step{Kind: StepChain, Chain: "tftp://h/" + v} }},
+	{"chain word", func(v string) Step { s := mboot("mboot.efi"); s.Words[1] = v; return s }},
+	{"wimboot's name", func(v string) Step { s := windows(); s.Kernel = v; return s }},
+	{"wimboot argument", func(v string) Step { s := windows(); s.Args[0] = kargs.Flag(v); return s }},
+	{"winpe folder", func(v string) Step { s := windows(); s.Initrds[1] = v + "/x"; return s }},
+	{"winpe file", func(v string) Step { s := windows(); s.Initrds[1] = "x/" + strings.ReplaceAll(v, "/", ""); return s }},
+	{"injected name", func(v string) Step { s := windows(); s.Inject[0].Name = v; return s }},
+	{"injected url", func(v string) Step { s := windows(); s.Inject[0].URL = "http://h/" + v; return s }},
+	{"because of winpe", func(v string) Step { s := windows(); s.Because = v; return s }},
 	{"menu title", func(v string) Step { s := choices(false); s.Menu.Title = v; return s }},
 	{"menu text", func(v string) Step { s := choices(true); s.Menu.Entries[1].Text = v; return s }},
 	{"menu label", func(v string) Step { s := choices(true); s.Menu.Entries[1].Label = v; return s }},
@@ -255,7 +263,13 @@ func sameIPXE(want, got [][]string, s Step) error {
 			return fmt.Errorf("%q has another option than %q", got[i], want[i])
 		}
 		if len(got[i]) > 4 && got[i][0] == "kernel" {
-			return readBack(strings.Join(got[i][4:], " "), "initrd=initrd0 initrd=initrd1 BOOTIF=01-52-54-00-12-34-56", s.Args)
+			loaders := "initrd=initrd0 initrd=initrd1 BOOTIF=01-52-54-00-12-34-56"
+			if s.Kind == StepWinPE {
+				loaders = ""
+			}
+			if err := readBack(strings.Join(got[i][4:], " "), loaders, s.Args); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -16,8 +16,12 @@ func renderIPXE(base string, c Client, s Step) (string, error) {
 	switch s.Kind {
 	case StepRamdisk, StepKernel:
 		return ipxeKernel(b, base, c, s)
+	case StepWinPE:
+		if err := ipxeWinPE(b, base, c, s); err != nil {
+			return "", err
+		}
 	case StepChain:
-		ipxeChain(b, base, c, s.Chain)
+		ipxeChain(b, base, c, s)
 	case StepMenu:
 		ipxeMenu(b, base, c, s.Menu)
 	case StepLocal:
@@ -48,14 +52,11 @@ func ipxeKernel(b *strings.Builder, base string, c Client, s Step) (string, erro
 	if err := checkLine("kernel " + line); err != nil { // the EFI build puts the image's name in front
 		return "", err
 	}
-	fmt.Fprint(b, "set try:int32 0\n:start\n")
-	fmt.Fprintf(b, "kernel --name kernel %s/boot/f/%s %s || goto retry\n", base, s.Kernel, line)
+	load := []string{fmt.Sprintf("kernel --name kernel %s/boot/f/%s %s", base, s.Kernel, line)}
 	for i, name := range s.Initrds {
-		fmt.Fprintf(b, "initrd --name initrd%d %s/boot/f/%s || goto retry\n", i, base, name)
+		load = append(load, fmt.Sprintf("initrd --name initrd%d %s/boot/f/%s", i, base, name))
 	}
-	ipxeVerify(b, base, s)
-	fmt.Fprint(b, "boot || goto retry\n:retry\nimgfree\ninc try\niseq ${try} 5 && goto fail ||\nsleep ${try}\ngoto start\n")
-	fmt.Fprint(b, ":fail\necho muster: the kernel or ramdisk could not be loaded\nsleep 30\nreboot\n")
+	ipxeStart(b, load, "the kernel or ramdisk", ipxeVerify(base, s)...)
 	if len(s.Signatures) > 0 {
 		fmt.Fprint(b, ":unsigned\necho muster: a signature does not fit, or this iPXE was built without imgverify\nsleep 30\nreboot\n")
 	}
@@ -65,20 +66,31 @@ func ipxeKernel(b *strings.Builder, base string, c Client, s Step) (string, erro
 // ipxeVerify asks iPXE to run only what was signed, kernel first. Distributions build it without these commands
 // (IMAGE_TRUST_CMD), and one that is to be fooled would leave them out: they are worth something in an iPXE of the
 // operator's own, with his root certificate in it, that trusts nothing from its first line on.
-func ipxeVerify(b *strings.Builder, base string, s Step) {
-	if len(s.Signatures) == 0 {
-		return
-	}
-	if s.TrustOnly {
-		fmt.Fprint(b, "imgtrust --permanent || goto unsigned\n")
+func ipxeVerify(base string, s Step) (lines []string) {
+	if len(s.Signatures) > 0 && s.TrustOnly {
+		lines = append(lines, "imgtrust --permanent || goto unsigned")
 	}
 	for i, name := range s.Signatures {
 		image := "kernel"
 		if i > 0 {
 			image = fmt.Sprintf("initrd%d", i-1)
 		}
-		fmt.Fprintf(b, "imgverify %s %s/boot/f/%s || goto unsigned\n", image, base, name)
+		lines = append(lines, fmt.Sprintf("imgverify %s %s/boot/f/%s || goto unsigned", image, base, name))
 	}
+	return lines
+}
+
+// ipxeStart loads images and starts the first, all over again when one does not come. The lines of then stand between.
+func ipxeStart(b *strings.Builder, load []string, what string, then ...string) {
+	fmt.Fprint(b, "set try:int32 0\n:start\n")
+	for _, l := range load {
+		fmt.Fprintf(b, "%s || goto retry\n", l)
+	}
+	for _, l := range then {
+		fmt.Fprintln(b, l)
+	}
+	fmt.Fprint(b, "boot || goto retry\n:retry\nimgfree\ninc try\niseq ${try} 5 && goto fail ||\nsleep ${try}\ngoto start\n")
+	fmt.Fprintf(b, ":fail\necho muster: %s could not be loaded\nsleep 30\nreboot\n", what)
 }
 
 // ipxeLocal gives the machine to its disk. On EFI an exit status that is not 0 makes the firmware try its next boot

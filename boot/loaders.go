@@ -178,6 +178,9 @@ func (l Loaders) file(choice string, arch Arch) (string, bool) {
 	return second, second != ""
 }
 
+// Has says whether a loader is there, by its served name.
+func (l Loaders) Has(name string) bool { return l.has(name) }
+
 func (l Loaders) has(name string, more ...string) bool {
 	return !slices.ContainsFunc(append(more, name), func(n string) bool { return l.path(n) == "" })
 }

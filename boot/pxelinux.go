@@ -20,7 +20,7 @@ func renderPXELINUX(base string, c Client, s Step) (string, error) {
 	case StepRamdisk, StepKernel:
 		return pxelinuxKernel(b, base, c, s)
 	case StepChain:
-		if err := pxelinuxChain(b, base, c, s.Chain); err != nil {
+		if err := pxelinuxChain(b, base, c, s); err != nil {
 			return "", err
 		}
 	case StepMenu:

@@ -20,6 +20,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
+
+	"muster/boot/kargs"
 )
 
 // answers is a Source that gives one step to everybody, and keeps who asked.
@@ -351,6 +353,37 @@ func TestTheScriptKnowsTheArchitecture(t *testing.T) {
 		if got := r.source.last(t).Arch; got != want {
 			t.Errorf("%s: the Source was asked for %s", again, got)
 		}
+	}
+}
+
+// TestTheScreenSaysWhyNot: a machine that can not be given its step shows the reason, and no value of the step's.
+func TestTheScreenSaysWhyNot(t *testing.T) {
+	withToken := windows()
+	withToken.Args = kargs.Line{kargs.Set("muster.token", "canary")}
+	for _, tt := range []struct {
+		name, target string
+		step         Step
+		says         string
+	}{
+		{"wimboot is not there", "/boot/ipxe?mac=52:54:00:12:34:56", windows(), "echo muster: wimboot is not in the loader directory"},
+		{"the memory test is not there", "/pxelinux.cfg/01-52-54-00-12-34-56", Step{Kind: StepChain, Chain: "memtest.lkrn"}, "SAY muster: memtest.lkrn is not in the loader directory"},
+		{"GRUB and Windows", "/muster/grub/52:54:00:12:34:56/x86_64-efi.cfg", windows(), "echo 'muster: Windows is started by iPXE and wimboot, not by grub'"},
+		{"pxelinux and Windows", "/pxelinux.cfg/01-52-54-00-12-34-56", windows(), "SAY muster: Windows is started by iPXE and wimboot, not by pxelinux"},
+		{"wimboot on ARM64", "/boot/ipxe?mac=52:54:00:12:34:56&platform=efi&arch=arm64", windows(), "echo muster: wimboot starts x64 machines, not ARM64 UEFI"},
+		{"a value that can not be said", "/boot/ipxe?mac=52:54:00:12:34:56", withToken, "echo muster: this step can not be rendered, see the server log"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := newRig(t, func(c *Config) {
+				c.Source = &answers{step: tt.step}
+				if !strings.Contains(tt.name, "not there") {
+					c.Loaders.Dir = t.TempDir()
+					write(t, filepath.Join(c.Loaders.Dir, "wimboot"), "MZ")
+				}
+			})
+			if _, body := r.ask(t, "GET", tt.target); !strings.Contains(body, tt.says+"\n") || strings.Contains(body, "canary") {
+				t.Errorf("the machine is told:\n%s\nwant %s", body, tt.says)
+			}
+		})
 	}
 }
 

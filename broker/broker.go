@@ -11,6 +11,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -40,9 +41,21 @@ type Config struct {
 	// Held says how large a stored file is, verifies the signature that goes with it (if not empty), and keeps both from
 	// being swept. If nil, what ramdisks say of their files is believed.
 	Held func(sum, signature string) (int64, error)
+	// HeldTree makes sure that an install tree is stored, all of it, with these paths in it, and keeps it from being
+	// swept. If nil, what repos say of their trees is believed.
+	HeldTree func(sum string, paths []string) error
 	// Verify makes iPXE verify ramdisks before it runs them: unsigned ones are refused to it. TrustOnly makes it run
 	// nothing else from then on.
 	Verify, TrustOnly bool
+
+	// Tasks is a directory of tasks of the operator's own, a folder to a task; if nil, none.
+	Tasks fs.FS
+	// RepoFile reads a small file of a repo's tree, for tasks; if nil, none can be read.
+	RepoFile func(r Repo, name string) (string, error)
+	// Owner says who has a lease of ours on that address, zero for nobody; if nil, leases are another server's.
+	Owner func(netip.Addr) boot.MAC
+	// RecipesByAddress gives recipes at fixed URLs, to the machine that has the address or says that it has the MAC.
+	RecipesByAddress bool
 
 	// Strangers is the most machines kept that were seen booting and never checked in; if 0, 1000.
 	Strangers int
@@ -101,6 +114,9 @@ func New(ctx context.Context, cfg Config) (*Broker, error) {
 		return nil, err
 	}
 	tasks, err := task.Shipped()
+	if err == nil && cfg.Tasks != nil {
+		tasks, err = task.LoadAll(cfg.Tasks, tasks)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -264,6 +280,15 @@ func (b *Broker) step(n *Node, c boot.Client) boot.Step {
 	s := boot.Step{Kind: d.Step, Because: n.Title() + ": " + d.Because}
 	if d.Step == boot.StepRefuse {
 		s.Text = d.Because
+	}
+	if d.installs() {
+		installer, err := b.installStep(n)
+		if err != nil {
+			b.cfg.Log.Error("render the installer's step", "node", n.ID, "err", err)
+			return boot.Step{Kind: boot.StepRefuse, Because: s.Because, Text: "the installer can not be given: " + err.Error()}
+		}
+		installer.Because = s.Because
+		return installer
 	}
 	if r != nil {
 		b.load(&s, r)

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -27,9 +28,12 @@ type catalog struct {
 
 // loadCatalog reads and compiles all objects of a transaction.
 func (b *Broker) loadCatalog(tx Tx) (*catalog, error) {
-	c := &catalog{repos: map[string]Repo{}, tasks: b.tasks, programs: map[string]program{}}
+	c := &catalog{repos: map[string]Repo{}, programs: map[string]program{}}
 	var err error
 	if c.revision, err = tx.Revision(); err != nil {
+		return nil, err
+	}
+	if c.tasks, err = b.loadTasks(tx); err != nil {
 		return nil, err
 	}
 	if c.tags, err = all[Tag](tx, KindTag); err != nil {
@@ -100,11 +104,8 @@ func (c *catalog) refs(saved ...string) error {
 		if !ok {
 			return invalid("policy %s: there is no task %q: there are %s", p.Name, p.Task, strings.Join(c.taskNames(), ", "))
 		}
-		if t.Repo && p.Repo == "" {
-			return invalid("policy %s: task %s needs a repo", p.Name, p.Task)
-		}
-		if _, ok := c.repos[p.Repo]; p.Repo != "" && !ok {
-			return invalid("policy %s: there is no repo %q: muster repo import %s IMAGE", p.Name, p.Repo, p.Repo)
+		if err := c.install(p, t); err != nil {
+			return invalid("policy %s: %s", p.Name, err)
 		}
 		if _, ok := c.handoffs[p.Handoff]; p.Handoff != "" && !ok {
 			return invalid("policy %s: there is no handoff %q: apply it before or with the policy", p.Name, p.Handoff)
@@ -124,6 +125,27 @@ func (c *catalog) refs(saved ...string) error {
 		}
 	}
 	return nil
+}
+
+// install checks what a policy gives its task to install from and with.
+func (c *catalog) install(p Policy, t *task.Task) error {
+	r, ok := c.repos[p.Repo]
+	switch {
+	case t.Abstract:
+		return fmt.Errorf("task %s is there to be extended only", t.Name)
+	case t.Repo != task.RepoNone && p.Repo == "":
+		return fmt.Errorf("task %s needs a repo", t.Name)
+	case p.Repo != "" && !ok:
+		return fmt.Errorf("there is no repo %q: muster repo import %s IMAGE|ISO|DIR|URL", p.Repo, p.Repo)
+	case t.Repo != task.RepoNone && r.kindOf() != t.Repo:
+		return fmt.Errorf("task %s installs from a repo of kind %s, and %s is one of kind %s", t.Name, t.Repo, r.Name, r.kindOf())
+	case ok && r.Version != "" && !t.For(r.Version):
+		return fmt.Errorf("task %s is for version %s, and repo %s is %s", t.Name, strings.Join(t.Versions, ", "), r.Name, r.Version)
+	case ok && r.Arch != "" && len(t.Arch) > 0 && !slices.Contains(t.Arch, r.Arch):
+		return fmt.Errorf("task %s is for %s, and repo %s is %s", t.Name, strings.Join(t.Arch, ", "), r.Name, r.Arch)
+	}
+	_, err := t.Params(p.Params)
+	return err
 }
 
 // circle refuses tags that need each other's verdict for their own, with the names in order. There was none before, so
@@ -187,23 +209,57 @@ func (c *catalog) evaluate(n *Node) ([]TagResult, error) {
 	return results, nil
 }
 
-// candidates puts beside each policy what choose asks of it. Nodes are counted only for a policy with a limit that
-// wants this one.
-func (c *catalog) candidates(n *Node, now time.Time, bound func(policy string) (int, error)) (list []candidate, err error) {
-	list = make([]candidate, 0, len(c.policies))
-	for _, p := range c.policies {
-		cand := candidate{Policy: p, Task: c.tasks[p.Task], Now: now}
-		if r, ok := c.repos[p.Repo]; ok {
-			cand.Repo = &r
-		}
-		if p.Max > 0 && cand.wants(n) == "" {
-			if cand.Bound, err = bound(p.Name); err != nil {
+// candidate is a policy with what choose asks of it, but for the nodes that it has.
+func (c *catalog) candidate(p *Policy, now time.Time) candidate {
+	cand := candidate{Policy: *p, Task: c.tasks[p.Task], Now: now}
+	if r, ok := c.repos[p.Repo]; ok {
+		cand.Repo = &r
+	}
+	return cand
+}
+
+// candidates are all policies. Nodes are counted only for one with a limit that wants this node, and its facts are read
+// only for one that looks for a disk: choose can not fail.
+func (c *catalog) candidates(n *Node, now time.Time, bound func(policy string) (int, error)) ([]candidate, error) {
+	list := make([]candidate, 0, len(c.policies))
+	for i := range c.policies {
+		cand := c.candidate(&c.policies[i], now)
+		looks := cand.Task != nil && cand.Task.Disk && !(n.Protected && cand.Approval != "automatic")
+		if (cand.Max > 0 || looks) && cand.wants(n) == "" {
+			var err, unread error
+			if cand.Max > 0 {
+				cand.Bound, err = bound(cand.Name)
+			}
+			if looks {
+				_, unread = n.Facts.Whole()
+			}
+			if err := errors.Join(err, unread); err != nil {
 				return nil, err
 			}
 		}
 		list = append(list, cand)
 	}
 	return list, nil
+}
+
+// wanted says that a policy would take the node if it had room and a disk for it. Most check-ins ask, and are told no:
+// that is to be cheap.
+func (c *catalog) wanted(n *Node, now time.Time) bool {
+	carried := make(map[string]bool, len(n.Tags))
+	for _, t := range n.Tags {
+		carried[t.Name] = t.Verdict == "yes"
+	}
+	for i := range c.policies {
+		p := &c.policies[i]
+		asks := n.Protected && p.Approval != "automatic"
+		if asks || n.Pin != p.Name && slices.ContainsFunc(p.Tags, func(tag string) bool { return !carried[tag] }) {
+			continue
+		}
+		if cand := c.candidate(p, now); cand.wants(n) == "" {
+			return true
+		}
+	}
+	return false
 }
 
 // boundIn counts the nodes of a policy in a store.

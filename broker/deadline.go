@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -13,6 +14,7 @@ const inspectTimeout = 30 * time.Minute
 // waits are the states with a deadline, and what is said when it has passed.
 var waits = map[State]string{
 	WaitCallBack: "the stage's deadline has passed",
+	Cleaning:     "the deadline of a report of its wipe has passed",
 	InspectWait:  "the deadline of the inspection has passed",
 }
 
@@ -29,6 +31,9 @@ func (b *Broker) settleBusy(ctx context.Context) error {
 				return nil, err
 			}
 			for _, n := range nodes {
+				if n.cleans() { // the agent does, and its report finds this broker
+					continue
+				}
 				e, err := b.move(n, fail, "broker", fmt.Sprintf("the broker restarted while the node was %s", s))
 				if err != nil {
 					return nil, err
@@ -51,6 +56,9 @@ func (b *Broker) keepDeadlines(ctx context.Context) {
 	var open []string
 	for {
 		err := b.expire(ctx)
+		if err == nil {
+			err = b.takeTurns(ctx)
+		}
 		now := b.openWindows()
 		if err == nil && slices.ContainsFunc(now, func(p string) bool { return !slices.Contains(open, p) }) {
 			err = b.Reconcile(ctx)
@@ -90,7 +98,7 @@ func (b *Broker) expire(ctx context.Context) error {
 			if err != nil || !b.expired(n) {
 				continue // it moved on meanwhile
 			}
-			events, err := b.failNode(n, "broker", fmt.Sprintf("no word from the machine since %s, %s%s", n.Since.Format(time.RFC3339), waits[n.State], colon(n.LastError)))
+			events, err := b.overdue(n, fmt.Sprintf("no word from the machine since %s, %s%s", n.Since.Format(time.RFC3339), waits[n.State], colon(cmp.Or(n.LastLog, n.LastError))))
 			if err != nil {
 				return nil, err
 			}

@@ -13,6 +13,11 @@ type Decision struct {
 	Because string        `json:"because"`
 }
 
+// installs says whether the step is an installer's.
+func (d Decision) installs() bool {
+	return d.Step == boot.StepKernel || d.Step == boot.StepChain || d.Step == boot.StepWinPE
+}
+
 // decide says what a node boots next. It is pure: the boot path, explain and render all ask it. t is the task of the
 // node's policy, nil when it has none.
 func decide(n *Node, t *task.Task) Decision {
@@ -26,16 +31,20 @@ func decide(n *Node, t *task.Task) Decision {
 		return Decision{boot.StepRamdisk, "ids in conflict: " + n.Conflict}
 	case n.State == Active:
 		return Decision{boot.StepLocal, "installed by policy " + n.Installed}
+	case n.cleans():
+		return Decision{boot.StepRamdisk, "its disks are wiped: " + n.Wiping.Wipe.Method}
+	case n.State == WaitCallBack && !n.Queued.IsZero():
+		return Decision{boot.StepRamdisk, fmt.Sprintf("policy %s: it waits for its turn at repo %s", n.Policy, n.Repo)}
 	case stage != nil && (n.State == Deploying || n.State == WaitCallBack):
 		return Decision{stage.Step, fmt.Sprintf("policy %s, stage %d of %d: %s", n.Policy, n.Stage, len(t.Stages), stage.Name)}
 	case n.State == DeployFailed, n.State == CleanFailed, n.State == InspectFailed, n.State == Error:
 		return Decision{boot.StepRamdisk, fmt.Sprintf("%s: %s", n.State, n.LastError)}
 	case n.State == InspectWait:
 		return Decision{boot.StepRamdisk, "an operator asked for an inspection"}
-	case n.Facts == nil:
+	case !n.Facts.Known():
 		return Decision{boot.StepRamdisk, "nothing is known of this machine yet"}
-	case n.Protected && n.Policy == "" && diskInUse(n.Facts) != "":
-		return Decision{boot.StepLocal, "protected, and " + diskInUse(n.Facts)}
+	case n.Protected && n.Policy == "" && n.Facts.InUse != "":
+		return Decision{boot.StepLocal, "protected, and " + n.Facts.InUse}
 	case n.Policy != "" && t == nil:
 		return Decision{boot.StepRamdisk, fmt.Sprintf("policy %s: there is no task %q any more", n.Policy, n.Task)}
 	case n.Policy != "":

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"muster/agent/facts"
+	"muster/broker/task"
 )
 
 // DiskHints choose the disk of the root file system; of those that fit all hints, the smallest wins, then the first
@@ -54,6 +55,51 @@ func pickDisk(f *facts.Facts, h DiskHints, need int64, wipe bool) (*facts.Disk, 
 	return &fit[0], nil
 }
 
+// needs is how large the disk must be that a task writes.
+func needs(t *task.Task, r *Repo) int64 {
+	if r == nil {
+		return t.MinDisk
+	}
+	return max(t.MinDisk, r.RawBytes)
+}
+
+// namedDisk gives a disk the names that udev makes of what the facts say (60-persistent-storage.rules of systemd), so
+// that an installer finds the same one under its own kernel.
+func namedDisk(d facts.Disk) task.Disk {
+	v := task.Disk{Name: d.Name, SizeBytes: d.SizeBytes, Serial: d.Serial, Model: d.Model}
+	if d.Path != "" {
+		v.ByPath = "/dev/disk/by-path/" + d.Path
+	}
+	kind, hex, _ := strings.Cut(d.WWN, ".")
+	serial := udevName(d.Serial)
+	switch {
+	case d.WWN != "" && kind == "naa":
+		v.WWN = "0x" + hex
+		v.ByID = "/dev/disk/by-id/wwn-" + v.WWN
+	case d.WWN != "" && (kind == "eui" || kind == "uuid"):
+		v.WWN = d.WWN
+		v.ByID = "/dev/disk/by-id/nvme-" + d.WWN
+	case serial == "":
+	case d.Transport == "virtio":
+		v.ByID = "/dev/disk/by-id/virtio-" + serial
+	case d.Transport == "nvme" && d.Model != "":
+		v.ByID = "/dev/disk/by-id/nvme-" + udevName(d.Model) + "_" + serial
+	case (d.Transport == "sata" || d.Transport == "ide") && d.Model != "":
+		v.ByID = "/dev/disk/by-id/ata-" + udevName(d.Model) + "_" + serial
+	}
+	return v
+}
+
+// udevName writes a name as udev does in a link: blanks become _, what is not plain as well.
+func udevName(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z' || strings.ContainsRune("#+-.:=@_", r) {
+			return r
+		}
+		return '_'
+	}, strings.Join(strings.Fields(s), "_"))
+}
+
 func orNone(why []string) string {
 	if len(why) == 0 {
 		return "it has none"
@@ -71,7 +117,7 @@ func misfit(d facts.Disk, h DiskHints, need int64) string {
 	case d.Dup:
 		return "shares its id with another disk"
 	case d.SizeBytes < need:
-		return fmt.Sprintf("has %d bytes, the image needs %d", d.SizeBytes, need)
+		return fmt.Sprintf("has %d bytes, %d are needed", d.SizeBytes, need)
 	case h.MinBytes > 0 && d.SizeBytes < h.MinBytes:
 		return "is smaller than min_bytes"
 	case h.MaxBytes > 0 && d.SizeBytes > h.MaxBytes:

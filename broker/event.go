@@ -35,6 +35,9 @@ const (
 	EventOrder       = "node.order"
 	EventReport      = "node.report"
 	EventStage       = "node.stage"
+	EventPhase       = "node.phase" // an installer says how far it is
+	EventLog         = "node.log"   // what an installer told
+	EventRecipe      = "node.recipe"
 	EventActive      = "node.active"
 	EventFailed      = "node.failed"
 	EventConflict    = "node.conflict"

@@ -108,10 +108,14 @@ func waiting(n *Node) string {
 		return "an operator to resolve: " + n.Conflict
 	case n.State == Active:
 		return ""
-	case n.Facts == nil:
+	case !n.Facts.Known():
 		return "the agent's first check-in"
 	case n.State == InspectWait:
 		return "the machine to boot the ramdisk, at the latest at " + n.Deadline.Format("15:04:05")
+	case n.State == WaitCallBack && !n.Queued.IsZero():
+		return fmt.Sprintf("its turn at repo %s, since %s", n.Repo, n.Queued.Format("15:04:05"))
+	case n.State == WaitCallBack && n.Phase != "":
+		return fmt.Sprintf("the installer, which is at %s, at the latest at %s", n.Phase, n.Deadline.Format("15:04:05"))
 	case n.State == WaitCallBack && n.Order.Kind == "write_image" && n.Order.All > 0:
 		return fmt.Sprintf("the agent: %d %% written", n.Order.Done*100/n.Order.All)
 	case n.State == WaitCallBack && n.Deadline.IsZero():

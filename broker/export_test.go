@@ -4,8 +4,18 @@ import (
 	"context"
 	"time"
 
+	"muster/agent/facts"
 	"muster/boot"
 )
+
+// Told are the facts of a node whose agent told these.
+func Told(f *facts.Facts) Facts {
+	told, err := Found(f)
+	if err != nil {
+		panic(err) // a struct of texts and numbers
+	}
+	return told
+}
 
 // Journal writes sightings as keepSightings does.
 func (b *Broker) Journal(ctx context.Context, batch ...boot.Sighting) error {
@@ -59,3 +69,6 @@ func Phases(events []Event, n *Node, at time.Time) ([]Phase, *Stay, int) {
 	}
 	return r.phases(), r.now(n, at), r.boots
 }
+
+// TakeTurns begins what waits for a repo, as keepDeadlines does.
+func (b *Broker) TakeTurns(ctx context.Context) error { return b.takeTurns(ctx) }

@@ -240,6 +240,8 @@ func (b *Broker) prepare(tx Tx, o Object) (Object, error) {
 		return b.prepareHook(tx, o)
 	case KindHandoff:
 		return b.prepareHandoff(tx, o)
+	case KindPolicy:
+		return b.preparePolicy(tx, o)
 	}
 	return o, nil
 }
@@ -284,6 +286,8 @@ func (o Object) Hidden() (Object, error) {
 		return hiddenHook(o)
 	case KindHandoff:
 		return hiddenHandoff(o)
+	case KindPolicy:
+		return hiddenPolicy(o)
 	}
 	return o, nil
 }

@@ -19,7 +19,7 @@ import (
 func (b *Broker) settle(tx Tx, n *Node, fresh bool) ([]Event, error) {
 	var verbs []Verb
 	switch {
-	case n.Facts == nil:
+	case !n.Facts.Known():
 	case n.State == Enroll:
 		verbs = []Verb{Manage, done}
 	case n.State == InspectWait && fresh:
@@ -49,7 +49,11 @@ func (b *Broker) bind(tx Tx, n *Node) ([]Event, error) {
 	if !n.free() {
 		return nil, nil
 	}
-	cands, err := b.cat.Load().candidates(n, b.now(), boundIn(tx))
+	cat := b.cat.Load()
+	if !cat.wanted(n, b.now()) {
+		return nil, nil
+	}
+	cands, err := cat.candidates(n, b.now(), boundIn(tx))
 	if err != nil {
 		return nil, err
 	}
@@ -83,7 +87,7 @@ func (b *Broker) bind(tx Tx, n *Node) ([]Event, error) {
 	if err != nil {
 		return nil, err
 	}
-	begun, err := b.begin(n, win.Task, 1, disk, win.Wipe || n.WipeOnce)
+	begun, err := b.start(tx, n, win.Task, disk, win.Wipe || n.WipeOnce)
 	return append(append(events, moved...), begun...), err
 }
 
@@ -102,26 +106,68 @@ func (b *Broker) begin(n *Node, t *task.Task, stage int, disk *facts.Disk, wipe 
 	if n.Stage != stage {
 		n.Stage, n.Starts = stage, nil
 	}
+	n.BootedOnce = time.Time{}
+	if stage == 1 {
+		n.Queued, n.QueuedWipe = time.Time{}, false
+		n.Phase, n.LastLog, n.Logs = "", "", 0
+		known, err := n.Facts.Whole()
+		if err != nil {
+			return nil, err
+		}
+		n.Target, n.Disk, n.BootMAC = targetOf(disk), ChosenDisk{}, bootMAC(n, known)
+		if disk != nil {
+			n.Disk = ChosenDisk(namedDisk(*disk))
+		}
+	}
 	s := t.Stages[stage-1]
 	var events []Event
-	switch s.Order {
-	case facts.OrderWriteImage:
+	switch {
+	case stage == 1 && s.Installer():
+		n.InstallSeq++
+		if err := b.fits(n, t); err != nil {
+			return b.failNode(n, "broker", err.Error())
+		}
+		events = append(events, b.order(n, facts.OrderReboot, fmt.Sprintf("stage %s boots the installer", s.Name)))
+	case s.Order == facts.OrderWriteImage:
 		held, err := b.countStart(n)
 		if held != nil || err != nil {
 			return held, err
 		}
 		n.InstallSeq++
 		events = append(events, b.order(n, s.Order, fmt.Sprintf("policy %s writes %s to %s", n.Policy, n.Repo, disk.Name)))
-		n.Order.Target = &facts.Target{ID: disk.ID, SizeBytes: disk.SizeBytes, Serial: disk.Serial, WWN: disk.WWN}
+		n.Order.Target = targetOf(disk)
 		n.Order.Wipe, n.WipeOnce = wipe, false
+	case s.Order != "":
+		n.Order.Disks = nil
+		given, err := b.give(n, s)
+		if err != nil || n.State == DeployFailed {
+			return given, err
+		}
+		events = append(events, given...)
 	default:
-		events = append(events, b.order(n, facts.OrderReboot, fmt.Sprintf("stage %s boots the %s disk", s.Name, s.Step)))
+		events = append(events, b.order(n, facts.OrderReboot, fmt.Sprintf("stage %s boots %s", s.Name, boots[s.Step])))
 	}
-	e, err := b.move(n, wait, "broker", "stage "+s.Name)
+	e := Event{Kind: EventStage, Who: "broker", Text: "its turn has come: stage " + s.Name}
+	if n.State != WaitCallBack { // else it waited for its turn
+		var err error
+		if e, err = b.move(n, wait, "broker", "stage "+s.Name); err != nil {
+			return nil, err
+		}
+	}
 	if d := b.stageTimeout(n, s); d > 0 {
 		n.Deadline = b.now().Add(d)
 	}
-	return append(events, e), err
+	return append(events, e), nil
+}
+
+// boots says of a step what it boots.
+var boots = map[boot.StepKind]string{boot.StepLocal: "the local disk", boot.StepKernel: "an installer", boot.StepWinPE: "an installer", boot.StepChain: "another loader"}
+
+func targetOf(d *facts.Disk) *facts.Target {
+	if d == nil {
+		return nil
+	}
+	return &facts.Target{ID: d.ID, SizeBytes: d.SizeBytes, Serial: d.Serial, WWN: d.WWN}
 }
 
 // stageTimeout is how long a stage may take: its policy's word, else the task's. 0 is for ever.
@@ -160,7 +206,7 @@ const oneStart = 20 * time.Second
 // machine starts it over and over.
 func (b *Broker) booted(n *Node) ([]Event, error) {
 	stage := currentStage(n, b.cat.Load().taskOf(n))
-	if n.State != WaitCallBack || stage == nil || stage.Step == boot.StepRamdisk || n.Hold != "" {
+	if n.State != WaitCallBack || stage == nil || stage.Step == boot.StepRamdisk || n.Hold != "" || !n.Queued.IsZero() {
 		return nil, nil
 	}
 	if last := len(n.Starts) - 1; last >= 0 && b.now().Sub(n.Starts[last]) < oneStart {
@@ -190,9 +236,15 @@ func (b *Broker) reorder(n *Node) ([]Event, error) {
 	d := decide(n, t)
 	stage := currentStage(n, t)
 	switch {
+	case n.cleans() && n.Conflict == "" && n.Hold == "":
+		return b.rewipe(n)
+	case !n.Queued.IsZero() && n.State == WaitCallBack:
+		return []Event{b.order(n, facts.OrderWait, d.Because)}, nil
 	case n.Conflict == "" && stage != nil && n.State == WaitCallBack && stage.Order == facts.OrderWriteImage:
 		return b.rewrite(n)
-	case d.Step == boot.StepLocal:
+	case n.Conflict == "" && stage != nil && n.State == WaitCallBack && stage.Order != "":
+		return b.give(n, *stage)
+	case stage != nil && n.State == WaitCallBack && n.Conflict == "" && n.Hold == "" && stage.Installer(), d.Step == boot.StepLocal:
 		return []Event{b.order(n, facts.OrderReboot, d.Because)}, nil
 	}
 	return []Event{b.order(n, facts.OrderWait, d.Because)}, nil
@@ -217,6 +269,13 @@ func (b *Broker) rewrite(n *Node) ([]Event, error) {
 // render makes the whole order out of what the node keeps of it. Only here do secrets come in.
 func (b *Broker) render(n *Node) (facts.Order, error) {
 	o := facts.Order{ID: n.Order.ID, Kind: n.Order.Kind, Because: n.Order.Because}
+	if o.Kind == facts.OrderWipe && n.cleans() {
+		o.Wipe = &n.Wiping.Wipe
+		return o, nil
+	}
+	if _, ok := stageOrders[o.Kind]; ok && n.Order.Status != facts.StatusDone {
+		return b.renderStageOrder(n, o)
+	}
 	if o.Kind != facts.OrderWriteImage || n.Order.Status == facts.StatusDone {
 		return o, nil
 	}
@@ -226,21 +285,27 @@ func (b *Broker) render(n *Node) (facts.Order, error) {
 	if !ok || t == nil || n.Order.Target == nil {
 		return facts.Order{ID: o.ID, Kind: facts.OrderWait, Because: "repo " + n.Repo + " is gone"}, nil
 	}
-	name := n.Hostname
-	if name == "" {
-		name = n.ID
+	stage := ""
+	if s := currentStage(n, t); s != nil {
+		stage = s.Name
 	}
-	next := ""
-	if n.Stage < len(t.Stages) {
-		next = t.Stages[n.Stage].Name
+	v, err := b.values(n, t, stage, true)
+	if err != nil {
+		return o, err
 	}
-	files, err := t.RenderFiles(task.Values{Server: b.cfg.AgentURL, CA: b.caPEM(), Node: n.ID, Hostname: name, Stage: next,
-		Token: b.cfg.Key.token(scopeStage, n.ID, n.InstallSeq), Handoff: cat.handoffOf(n)})
+	files, err := t.RenderFiles(v)
 	if err != nil {
 		return o, err
 	}
 	o.Image = &facts.WriteImage{Path: "/node/v1/image/" + r.SHA256, Compression: r.Compression, SizeBytes: r.SizeBytes,
-		SHA256: r.SHA256, RawBytes: r.RawBytes, Disk: *n.Order.Target, Wipe: n.Order.Wipe, Files: files}
+		SHA256: r.SHA256, RawBytes: r.RawBytes, Disk: *n.Order.Target, Wipe: n.Order.Wipe, Files: files, EFIEntry: n.Repo}
+	o.Image.Grow, _ = v.Param["grow"].(string)
+	if v.Param["then"] == facts.ThenKexec {
+		o.Image.Then = facts.ThenKexec
+	}
+	if r.Chunks != "" {
+		o.Image.Chunks = &facts.Chunks{Path: "/node/v1/image/" + r.Chunks, SizeBytes: r.ChunksBytes, SHA256: r.Chunks}
+	}
 	return o, nil
 }
 
@@ -252,14 +317,15 @@ func (b *Broker) caPEM() string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: b.cfg.CA.Raw}))
 }
 
-// Image says which image the agent with that key may read now: that of its order.
+// Image says which image, or list of its chunks, the agent with that key may read now: that of its order, to be written or
+// to be run.
 func (b *Broker) Image(ctx context.Context, key, sum string) error {
 	n, err := b.byKey(ctx, key)
 	if err != nil {
 		return err
 	}
 	r, ok := b.cat.Load().repos[n.Repo]
-	if !ok || r.SHA256 != sum || n.Order.Kind != facts.OrderWriteImage {
+	if !ok || sum != r.SHA256 && sum != r.Chunks || n.Order.Kind != facts.OrderWriteImage && n.Order.Kind != facts.OrderRun {
 		return errDenied
 	}
 	return nil
@@ -278,7 +344,11 @@ func (b *Broker) Report(ctx context.Context, key string, r *facts.Report) error 
 		if r.Order != n.Order.ID || n.Order.Status == facts.StatusDone || n.Order.Status == facts.StatusFailed {
 			return nil, nil
 		}
-		events, err := b.reported(n, r)
+		take := b.reported
+		if n.cleans() {
+			take = b.wiped
+		}
+		events, err := take(n, r)
 		if err != nil {
 			return nil, err
 		}
@@ -300,15 +370,15 @@ func (b *Broker) reported(n *Node, r *facts.Report) ([]Event, error) {
 	case facts.StatusStarted:
 		return []Event{{Kind: EventReport, Who: "agent", Text: n.Order.Kind + " started" + colon(message)}}, nil
 	case facts.StatusFailed:
-		e := Event{Kind: EventReport, Who: "agent", Text: n.Order.Kind + " failed" + colon(message)}
+		e := Event{Kind: EventReport, Who: "agent", Text: n.Order.Kind + " failed" + colon(message), Data: told(r)}
 		if n.State != WaitCallBack {
 			return []Event{e}, nil
 		}
 		failed, err := b.failNode(n, "agent", message)
 		return append([]Event{e}, failed...), err
 	case facts.StatusDone:
-		e := Event{Kind: EventReport, Who: "agent", Text: n.Order.Kind + " done" + colon(timing(r, message)), Data: millis(r.TimingMS)}
-		if n.Order.Kind != facts.OrderWriteImage || n.State != WaitCallBack {
+		e := Event{Kind: EventReport, Who: "agent", Text: n.Order.Kind + " done" + colon(timing(r, message)), Data: told(r)}
+		if s := currentStage(n, b.cat.Load().taskOf(n)); s == nil || s.Order != n.Order.Kind || n.State != WaitCallBack {
 			return []Event{e}, nil
 		}
 		ended, err := b.endStage(n, "agent")
@@ -352,6 +422,7 @@ func (b *Broker) endStage(n *Node, who string) ([]Event, error) {
 	if stage == nil {
 		return nil, fmt.Errorf("node %s has no stage %d in task %q", n.ID, n.Stage, n.Task)
 	}
+	n.Phase = ""
 	events := []Event{{Kind: EventStage, Who: who, Text: "stage " + stage.Name + " is done"}}
 	on := resume
 	if n.State == DeployFailed { // it was given up, and is done after all
@@ -373,7 +444,13 @@ func (b *Broker) endStage(n *Node, who string) ([]Event, error) {
 		return nil, err
 	}
 	n.Installed, n.InstalledAt, n.Starts, n.Stage = n.Policy, b.now(), nil, 0
-	return append(events, e, Event{Kind: EventActive, Who: who, Text: n.Title() + " is installed and runs from its own disk"}), nil
+	end := ended(n, stage)
+	end.Who = who
+	events = append(events, e, end)
+	if row, ok := stageOrders[stage.Order]; ok {
+		events = append(events, b.order(n, row.after, "task "+n.Task+" is done"))
+	}
+	return events, nil
 }
 
 // EndStage takes the call of an installed system or installer: its one-time token ends the stage that it was made
@@ -394,9 +471,9 @@ func (b *Broker) EndStage(ctx context.Context, token, stage string, says map[str
 	})
 }
 
-// ofStage is the node whose installed system calls: the token is that of its install, and the stage the one under way,
-// or the one that was given up: a machine that was late is done all the same.
-func (b *Broker) ofStage(tx Tx, token, stage string) (*Node, error) {
+// ofInstall is the node whose installer or installed system calls: the token is that of its install, which is under way
+// or was given up: a machine that was late is done all the same.
+func (b *Broker) ofInstall(tx Tx, token string) (*Node, error) {
 	id, seq, ok := b.cfg.Key.open(scopeStage, token)
 	if !ok {
 		return nil, errDenied
@@ -408,8 +485,20 @@ func (b *Broker) ofStage(tx Tx, token, stage string) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
+	if seq != n.InstallSeq || n.State != WaitCallBack && n.State != DeployFailed {
+		return nil, errDenied
+	}
+	return n, nil
+}
+
+// ofStage is ofInstall for the stage under way, when it ends by a call.
+func (b *Broker) ofStage(tx Tx, token, stage string) (*Node, error) {
+	n, err := b.ofInstall(tx, token)
+	if err != nil {
+		return nil, err
+	}
 	s := currentStage(n, b.cat.Load().taskOf(n))
-	if seq != n.InstallSeq || n.State != WaitCallBack && n.State != DeployFailed || s == nil || s.Name != stage || s.Order != "" {
+	if s == nil || s.Name != stage || !s.Called() {
 		return nil, errDenied
 	}
 	return n, nil

@@ -149,6 +149,10 @@ var lifeWords = map[string]func(*life, []string) error{
 				a.Wipe = true
 			case arg == "--policy":
 				a.Policy = w[i+2]
+			case arg == "--method":
+				a.Method = w[i+2]
+			case arg == "--disk":
+				a.Disks = append(a.Disks, w[i+2])
 			case is:
 				a.Meta[key] = value
 			}
@@ -232,7 +236,7 @@ func (l *life) expect(what, want string) error {
 	return nil
 }
 
-func (l *life) seen(what string, n *broker.Node) (string, error) {
+func (l *life) seen(what string, n *broker.Record) (string, error) {
 	switch what {
 	case "step": // what it booted last, and why
 		_, because, _ := strings.Cut(l.step.Because, ": ")

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"muster/agent/facts"
+	"muster/broker/task"
 )
 
 // A Node is a machine known to the broker. Everything in it is the outcome of the events of its journal.
@@ -27,10 +28,10 @@ type Node struct {
 	// resolves it.
 	Conflict string `json:"conflict,omitempty"`
 
-	Facts     *facts.Facts `json:"facts,omitempty"`
-	FactsHash string       `json:"facts_hash,omitempty"`
-	HWHash    string       `json:"hw_hash,omitempty"` // of Facts, without what is not hardware
-	FactsAt   time.Time    `json:"facts_at,omitzero"`
+	Facts     Facts     `json:"facts,omitzero"`
+	FactsHash string    `json:"facts_hash,omitempty"` // as agents tell it; "" asks them for the whole
+	HWHash    string    `json:"hw_hash,omitempty"`    // of Facts, without what is not hardware
+	FactsAt   time.Time `json:"facts_at,omitzero"`
 	// FactsState is what goes with the facts and changes from minute to minute, of the last check-in; no rule sees it.
 	FactsState   *facts.State `json:"facts_state,omitempty"`
 	FactsStateAt time.Time    `json:"facts_state_at,omitzero"`
@@ -40,20 +41,35 @@ type Node struct {
 	Tags   []TagResult        `json:"tags,omitempty"`    // those that hold and those that are undecided
 	TagsOf string             `json:"tags_of,omitempty"` // hash of all that Tags came from
 
-	Pin         string      `json:"pin,omitempty"` // the one policy that may take the node, whatever its tags
-	Policy      string      `json:"policy,omitempty"`
-	Task        string      `json:"task,omitempty"`
-	Repo        string      `json:"repo,omitempty"`
-	Hostname    string      `json:"hostname,omitempty"`
-	Stage       int         `json:"stage,omitempty"`     // 1 is the first stage of the task; 0 none
-	Installed   string      `json:"installed,omitempty"` // policy that installed it
-	InstalledAt time.Time   `json:"installed_at,omitzero"`
-	InstallSeq  int64       `json:"install_seq,omitempty"` // rises with every write order; stage tokens hold it
-	Starts      []time.Time `json:"starts,omitempty"`      // of the stage, for the loop limit
+	Pin         string        `json:"pin,omitempty"` // the one policy that may take the node, whatever its tags
+	Policy      string        `json:"policy,omitempty"`
+	Task        string        `json:"task,omitempty"`
+	Repo        string        `json:"repo,omitempty"`
+	Hostname    string        `json:"hostname,omitempty"`
+	Stage       int           `json:"stage,omitempty"`     // 1 is the first stage of the task; 0 none
+	Installed   string        `json:"installed,omitempty"` // policy that installed it
+	InstalledAt time.Time     `json:"installed_at,omitzero"`
+	InstallSeq  int64         `json:"install_seq,omitempty"` // rises with every install; its tokens hold it
+	Target      *facts.Target `json:"target,omitempty"`      // the disk that the install was given
+	Disk        ChosenDisk    `json:"disk,omitzero"`         // the same, as its task names it
+	BootMAC     string        `json:"boot_mac,omitempty"`    // of the NIC that booted before the install
+	Phase       string        `json:"phase,omitempty"`       // how far the installer says it is
+	LastLog     string        `json:"last_log,omitempty"`    // the last line that it told
+	Logs        int           `json:"logs,omitempty"`        // how many lines it told
+	// Queued is since when it waits for its repo to have room; QueuedWipe whether its disk may lose what it holds then.
+	Queued     time.Time   `json:"queued,omitzero"`
+	QueuedWipe bool        `json:"queued_wipe,omitempty"`
+	BootedOnce time.Time   `json:"booted_once,omitzero"` // that a stage was started that ends with its boot
+	Starts     []time.Time `json:"starts,omitempty"`     // of the stage, for the loop limit
+
+	Wiping *Wiping `json:"wiping,omitempty"` // of a node in cleaning
 
 	Boot  BootKeys `json:"boot"`
 	Order OrderRef `json:"order"`
 }
+
+// ChosenDisk is the disk of an install.
+type ChosenDisk task.Disk
 
 // Keys are the hardware ids a node is found by, canonical and without bogus values.
 type Keys struct {
@@ -95,14 +111,15 @@ type BootKeys struct {
 
 // OrderRef is the order that the agent has, or has carried out; the order itself is rendered when it is asked for.
 type OrderRef struct {
-	ID      int64         `json:"id"`
-	Kind    string        `json:"kind"`
-	Because string        `json:"because,omitempty"`
-	Status  string        `json:"status,omitempty"` // as reported: started, done, failed
-	Target  *facts.Target `json:"target,omitempty"`
-	Wipe    bool          `json:"wipe,omitempty"`
-	Done    int64         `json:"done_bytes,omitempty"`
-	All     int64         `json:"all_bytes,omitempty"`
+	ID      int64          `json:"id"`
+	Kind    string         `json:"kind"`
+	Because string         `json:"because,omitempty"`
+	Status  string         `json:"status,omitempty"` // as reported: started, done, failed
+	Target  *facts.Target  `json:"target,omitempty"`
+	Wipe    bool           `json:"wipe,omitempty"`
+	Disks   []facts.Target `json:"disks,omitempty"` // to be wiped
+	Done    int64          `json:"done_bytes,omitempty"`
+	All     int64          `json:"all_bytes,omitempty"`
 }
 
 // tag is what a tag's rule gave on the node.

@@ -9,16 +9,6 @@ import (
 	"strings"
 )
 
-// Repo is a disk image that was imported: its bytes lie in the content store under SHA256.
-type Repo struct {
-	Kind        string `json:"kind"`
-	Name        string `json:"name"`
-	SHA256      string `json:"sha256"`      // of the file as served
-	SizeBytes   int64  `json:"size_bytes"`  // of the file as served
-	RawBytes    int64  `json:"raw_bytes"`   // once unpacked
-	Compression string `json:"compression"` // zstd, gzip, none
-}
-
 // Kinds of objects.
 const (
 	KindTag     = "Tag"
@@ -122,6 +112,7 @@ var kinds = map[string]struct {
 	KindRepo:    {func() any { return new(Repo) }, func(v any) error { return v.(*Repo).check() }, false},
 	KindRamdisk: {func() any { return new(Ramdisk) }, func(v any) error { return v.(*Ramdisk).check() }, false},
 	KindHook:    {func() any { return new(Hook) }, func(v any) error { return v.(*Hook).check() }, true},
+	KindTask:    {func() any { return new(OwnTask) }, func(v any) error { return v.(*OwnTask).check() }, true},
 	KindHandoff: {func() any { return new(Handoff) }, func(v any) error { return v.(*Handoff).check() }, true},
 }
 
@@ -152,18 +143,6 @@ func order(said int) int {
 		return 100
 	}
 	return said
-}
-
-func (r *Repo) check() error {
-	switch {
-	case !sha256Form.MatchString(r.SHA256):
-		return invalid("sha256 %q: want 64 lower-case hexadecimal digits; muster repo import fills it in", r.SHA256)
-	case r.Compression != "zstd" && r.Compression != "gzip" && r.Compression != "none":
-		return invalid("compression %q: want zstd, gzip or none", r.Compression)
-	case r.SizeBytes <= 0 || r.RawBytes <= 0:
-		return invalid("size_bytes and raw_bytes must be given")
-	}
-	return nil
 }
 
 var sha256Form = regexp.MustCompile(`^[0-9a-f]{64}$`)

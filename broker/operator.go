@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -17,7 +18,9 @@ import (
 // An Act is an operator's word about one node.
 type Act struct {
 	Verb   string         `json:"verb" doc:"one of broker.Verbs, or delete"`
-	Wipe   bool           `json:"wipe,omitempty" doc:"reinstall, deploy: the disk may lose what it holds, this once"`
+	Wipe   bool           `json:"wipe,omitempty" doc:"reinstall, deploy, clean, provide: disks may lose what they hold, this once"`
+	Method string         `json:"method,omitempty" doc:"clean, provide: how disks are wiped: auto, signatures, discard, secure, overwrite"`
+	Disks  []string       `json:"disks,omitempty" maxItems:"500" doc:"clean, provide: ids, serials or WWNs of the disks to wipe; none: all but removable, USB and shared ones"`
 	Policy string         `json:"policy,omitempty" maxLength:"63" doc:"pin: the policy that alone may take the node"`
 	Meta   map[string]any `json:"meta,omitempty" doc:"meta: what is set"`
 	Remove []string       `json:"remove,omitempty" maxItems:"200" doc:"meta: the keys that are removed"`
@@ -46,7 +49,7 @@ var acts = map[string]func(*Broker, Tx, *Node, Act) ([]Event, error){
 }
 
 // Do carries out an operator's act on a node named by id, hostname or MAC.
-func (b *Broker) Do(ctx context.Context, name string, a Act) (n *Node, err error) {
+func (b *Broker) Do(ctx context.Context, name string, a Act) (r *Record, err error) {
 	a.Verb = cmp.Or(synonyms[a.Verb], a.Verb)
 	f, ok := acts[a.Verb]
 	switch {
@@ -56,7 +59,11 @@ func (b *Broker) Do(ctx context.Context, name string, a Act) (n *Node, err error
 		return nil, invalid("verb %q: want one of %s or delete", a.Verb, strings.Join(slices.Sorted(maps.Keys(acts)), ", "))
 	}
 	err = b.update(ctx, func(tx Tx) ([]string, error) {
-		if n, err = lookup(tx, name); err != nil {
+		n, err := lookup(tx, name)
+		if err != nil {
+			return nil, err
+		}
+		if r, err = n.record(); err != nil {
 			return nil, err
 		}
 		if a.Verb == "delete" {
@@ -67,9 +74,11 @@ func (b *Broker) Do(ctx context.Context, name string, a Act) (n *Node, err error
 			return nil, err
 		}
 		said := b.said(ctx, a.Who, a.Verb+colon(a.Why))
-		return []string{n.ID}, b.change(tx, n, append([]Event{said}, events...)...)
+		err = b.change(tx, n, append([]Event{said}, events...)...)
+		r.Node = *n
+		return []string{n.ID}, err
 	})
-	return n, err
+	return r, err
 }
 
 func (b *Broker) protect(_ Tx, n *Node, _ Act) ([]Event, error) {
@@ -116,11 +125,18 @@ func (b *Broker) reinstall(tx Tx, n *Node, a Act) ([]Event, error) {
 		return nil, conflict("node %s is on hold: %s", n.Title(), n.Hold)
 	}
 	p := cat.policies[i]
-	disk, err := pickDisk(n.Facts, p.Disk, cat.repos[n.Repo].RawBytes, true)
-	if err != nil {
-		return nil, conflict("node %s: %s", n.Title(), err)
+	r := cat.repos[n.Repo]
+	var disk *facts.Disk
+	if t.Disk {
+		known, err := n.Facts.Whole()
+		if err != nil {
+			return nil, err
+		}
+		if disk, err = pickDisk(known, p.Disk, needs(t, &r), true); err != nil {
+			return nil, conflict("node %s: %s", n.Title(), err)
+		}
 	}
-	if !p.Wipe && !a.Wipe && (n.Installed != "" || n.InstallSeq > 0 || holds(*disk) != "") {
+	if disk != nil && !p.Wipe && !a.Wipe && (n.Installed != "" || n.InstallSeq > 0 || holds(*disk) != "") {
 		return nil, conflict("disk %s of node %s holds data: say --wipe to lose it, this once", disk.Name, n.Title())
 	}
 	e, err := b.asked(n, Rebuild, a.Who, "reinstall")
@@ -128,7 +144,7 @@ func (b *Broker) reinstall(tx Tx, n *Node, a Act) ([]Event, error) {
 		return nil, err
 	}
 	n.Installed, n.Starts, n.Stage = "", nil, 0
-	begun, err := b.begin(n, t, 1, disk, p.Wipe || a.Wipe)
+	begun, err := b.start(tx, n, t, disk, p.Wipe || a.Wipe)
 	return append([]Event{e}, begun...), err
 }
 
@@ -158,20 +174,36 @@ func lookup(tx Tx, name string) (*Node, error) {
 	if mac, err := boot.ParseMAC(name); err == nil {
 		return tx.NodeByKey(KeyMAC, mac.String())
 	}
-	nodes, err := tx.Nodes(NodeFilter{})
-	if err != nil {
-		return nil, err
-	}
-	for _, n := range nodes {
-		if n.Hostname != "" && (n.Hostname == name || strings.HasPrefix(n.Hostname, name+".")) {
-			return n, nil
+	if name != "" { // which would choose all
+		nodes, err := tx.Nodes(NodeFilter{Hostname: name, Limit: 1})
+		if err != nil || len(nodes) > 0 {
+			return first(nodes), err
 		}
 	}
 	return nil, notFound("there is no node %q (by id, hostname or MAC)", name)
 }
 
-// Node gives a node by id, hostname or MAC.
-func (b *Broker) Node(ctx context.Context, name string) (n *Node, err error) {
+func first(nodes []*Node) *Node {
+	if len(nodes) == 0 {
+		return nil
+	}
+	return nodes[0]
+}
+
+// Node gives a node by id, hostname or MAC, with its facts.
+func (b *Broker) Node(ctx context.Context, name string) (r *Record, err error) {
+	err = b.cfg.Store.View(ctx, func(tx Tx) error {
+		n, err := lookup(tx, name)
+		if err == nil {
+			r, err = n.record()
+		}
+		return err
+	})
+	return r, err
+}
+
+// node is Node without what the store keeps beside it.
+func (b *Broker) node(ctx context.Context, name string) (n *Node, err error) {
 	err = b.cfg.Store.View(ctx, func(tx Tx) error {
 		n, err = lookup(tx, name)
 		return err
@@ -210,17 +242,10 @@ func (b *Broker) Events(ctx context.Context, f EventFilter, follow bool) (events
 // Machine says what hardware a client is, as far as the facts of its node tell.
 func (b *Broker) Machine(c boot.Client) boot.Machine {
 	n, err := b.find(context.Background(), c)
-	if err != nil || n.Facts == nil {
+	if err != nil || !n.Facts.Known() {
 		return boot.Machine{}
 	}
-	var m boot.Machine
-	if s := n.Facts.System; s != nil {
-		m.Vendor, m.Product = s.Manufacturer, s.Product
-	}
-	if f := n.Facts.Firmware; f != nil {
-		m.SecureBoot = f.SecureBoot == "enabled"
-	}
-	return m
+	return boot.Machine{Vendor: n.Facts.Manufacturer, Product: n.Facts.Product, SecureBoot: n.Facts.SecureBoot}
 }
 
 // clientOf is the client that a node was last seen as, without its MAC.
@@ -237,7 +262,7 @@ func clientOf(n *Node) boot.Client {
 
 // Step says what a node would boot next as the client it was last seen as, without a token that works.
 func (b *Broker) Step(ctx context.Context, name string) (boot.Client, boot.Step, error) {
-	n, err := b.Node(ctx, name)
+	n, err := b.node(ctx, name)
 	if err != nil {
 		return boot.Client{}, boot.Step{}, err
 	}
@@ -249,6 +274,10 @@ func (b *Broker) Step(ctx context.Context, name string) (boot.Client, boot.Step,
 	}
 	s := b.offer(n, c, b.step(n, c))
 	hideToken(s.Args)
+	for i := range s.Inject {
+		s.Inject[i].URL = installURL.ReplaceAllString(s.Inject[i].URL, "${1}HIDDEN")
+	}
+	s.Chain = installURL.ReplaceAllString(s.Chain, "${1}HIDDEN")
 	if s.Menu != nil {
 		for _, e := range s.Menu.Entries {
 			hideToken(e.Step.Args)
@@ -257,10 +286,15 @@ func (b *Broker) Step(ctx context.Context, name string) (boot.Client, boot.Step,
 	return c, s, nil
 }
 
+// hideToken takes the tokens out of a command line: muster's own, and those in URLs of recipes.
 func hideToken(l kargs.Line) {
 	for i, a := range l {
 		if a.Key == "muster.token" {
 			l[i].Value = "HIDDEN"
 		}
+		l[i].Value = installURL.ReplaceAllString(l[i].Value, "${1}HIDDEN")
 	}
 }
+
+// installURL is where a token stands in a URL.
+var installURL = regexp.MustCompile(`(/node/v1/install/)[^/]+`)

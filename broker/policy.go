@@ -32,6 +32,7 @@ type Policy struct {
 
 	Task     string         `json:"task"`
 	Repo     string         `json:"repo,omitempty"`
+	Params   map[string]any `json:"params,omitempty"`   // of the task; passwords are sealed in the store, *** elsewhere
 	Ramdisk  string         `json:"ramdisk,omitempty"`  // that its nodes boot; if empty, chosen by their tags
 	Hostname string         `json:"hostname,omitempty"` // template: {{.Seq}} counts the policy's nodes, {{.ID}} is the node
 	Meta     map[string]any `json:"meta,omitempty"`     // given to the node when it is bound; what it has already stays
@@ -140,14 +141,36 @@ func (p *candidate) takes(n *Node) (*facts.Disk, string) {
 	if err := with.inherit(p.Meta); err != nil {
 		return nil, err.Error()
 	}
-	if !p.Task.Repo {
+	switch {
+	case !p.Task.Disk:
 		return nil, ""
+	case p.Task.Wipes():
+		return nil, p.wipes(n)
 	}
-	d, err := pickDisk(n.Facts, p.Disk, p.Repo.RawBytes, p.Wipe || n.WipeOnce)
+	known, err := n.Facts.Whole()
+	if err != nil {
+		return nil, err.Error()
+	}
+	d, err := pickDisk(known, p.Disk, needs(p.Task, p.Repo), p.Wipe || n.WipeOnce)
 	if err != nil {
 		return nil, err.Error()
 	}
 	return d, ""
+}
+
+// wipes says why a task that destroys what disks hold may not have the node, or "".
+func (p *candidate) wipes(n *Node) string {
+	if !p.Wipe && !n.WipeOnce {
+		return "task " + p.Task.Name + " destroys what disks hold and the policy does not say wipe: true"
+	}
+	known, err := n.Facts.Whole()
+	if err != nil {
+		return err.Error()
+	}
+	if _, err := wipeDisks(known, p.Disk, func(string) bool { return true }); err != nil {
+		return err.Error()
+	}
+	return ""
 }
 
 // wants checks everything but capacity, protection and disks. A node that is pinned to the policy needs no tags.
@@ -159,7 +182,7 @@ func (p *candidate) wants(n *Node) string {
 		return "node is pinned to policy " + n.Pin
 	case p.Task == nil:
 		return fmt.Sprintf("there is no task %q", p.Policy.Task)
-	case p.Task.Repo && p.Repo == nil:
+	case p.Task.Repo != task.RepoNone && p.Repo == nil:
 		return fmt.Sprintf("there is no repo %q", p.Policy.Repo)
 	}
 	if n.Pin == p.Name {

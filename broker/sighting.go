@@ -69,6 +69,7 @@ func (b *Broker) journal(ctx context.Context, batch []boot.Sighting) error {
 			}
 			n.Boot.meet(s)
 			events := []Event{sightingEvent(s)}
+			b.bootedOnce(n, s)
 			if s.What == "script" {
 				held, err := b.booted(n)
 				if err != nil {

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"muster/agent/facts"
 )
 
 // A Timeline says how far a node came in its newest run, how long each phase took, and where it is now. A run begins with
@@ -51,14 +53,14 @@ var milestones = []struct {
 	{"kernel", "the kernel to start the agent", nil}, // told by the agent, with the next
 	{"facts", "the agent's first check-in", func(e *Event) bool { return e.Kind == EventCheckIn }},
 	{"bound", "a policy that takes it", func(e *Event) bool { return e.Kind == EventBound }},
-	{"written", "the agent to write the disk", func(e *Event) bool { return e.Kind == EventStage && e.Who == "agent" }},
+	{"written", "the disk to be written", func(e *Event) bool { return e.Kind == EventStage && (e.Who == "agent" || e.Who == "installer") }},
 	{"first boot", "the installed system to call", func(e *Event) bool { return e.Kind == EventActive }},
 }
 
 // Places in the table that the run's own rules name.
 const (
 	atStart, atLoader, atKernel, atFacts = 0, 2, 3, 4
-	atWritten, atActive                  = 6, 7
+	atBound, atWritten, atActive         = 5, 6, 7
 )
 
 func protocol(e *Event) bool {
@@ -74,6 +76,7 @@ type run struct {
 	at    int // the last milestone reached; -1: none
 	times [8]time.Time
 	boots int
+	sent  bool // into an installer, whose boot is of this run
 	last  *Event
 }
 
@@ -82,10 +85,16 @@ func (r *run) see(e *Event) {
 	if r.begins(e) {
 		*r = run{at: -1, last: e}
 	}
+	if e.Kind == EventOrder && r.at == atBound {
+		r.sent = strings.HasPrefix(e.Text, "order "+facts.OrderReboot)
+	}
 	if e.Data["what"] == "script" {
 		r.boots++
 	}
 	for i, m := range milestones {
+		if i == atWritten && r.at < atBound {
+			continue
+		}
 		if i <= r.at || m.reached == nil || !m.reached(e) || i == atActive && r.at < atStart {
 			continue
 		}
@@ -112,7 +121,7 @@ func (r *run) startedKernel(e *Event) {
 // just written; and an operator's reinstall.
 func (r *run) begins(e *Event) bool {
 	again := e.Kind == EventOperator && (e.Text == "reinstall" || strings.HasPrefix(e.Text, "reinstall:"))
-	return again || protocol(e) && r.at >= atFacts && r.at != atWritten
+	return again || protocol(e) && r.at >= atFacts && r.at != atWritten && !(r.at == atBound && r.sent)
 }
 
 // phases are those that are over.

@@ -17,7 +17,7 @@ func (b *Broker) manage(tx Tx, n *Node, a Act) ([]Event, error) {
 	if err != nil || from != Enroll {
 		return []Event{e}, err
 	}
-	if n.Facts == nil {
+	if !n.Facts.Known() {
 		failed, err := b.move(n, fail, "broker", "nothing is known of the machine yet: it has to boot the ramdisk")
 		return []Event{e, failed}, err
 	}
@@ -27,30 +27,6 @@ func (b *Broker) manage(tx Tx, n *Node, a Act) ([]Event, error) {
 	}
 	more, err := b.ask(tx, n)
 	return append([]Event{e, known}, more...), err
-}
-
-// provide makes a node available, by way of a clean that has no steps yet.
-func (b *Broker) provide(tx Tx, n *Node, a Act) ([]Event, error) {
-	e, err := b.asked(n, Provide, a.Who, a.Why)
-	if err != nil {
-		return nil, err
-	}
-	ready, err := b.move(n, done, "broker", "there is nothing to clean")
-	if err != nil {
-		return nil, err
-	}
-	more, err := b.ask(tx, n)
-	return append([]Event{e, ready}, more...), err
-}
-
-// clean is a manual clean: it ends where it began.
-func (b *Broker) clean(_ Tx, n *Node, a Act) ([]Event, error) {
-	e, err := b.asked(n, Clean, a.Who, a.Why)
-	if err != nil {
-		return nil, err
-	}
-	back, err := b.move(n, Manage, "broker", "there is nothing to clean")
-	return []Event{e, back}, err
 }
 
 // inspect has the machine boot the ramdisk and report anew.

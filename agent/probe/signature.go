@@ -98,6 +98,8 @@ var signatures = []func(volume) (facts.Content, bool){
 	fixed{kind: "bcache", offset: 4096 + 24, magic: "\xc6\x85\x73\xf6\x4e\x1a\x45\xca\x82\x65\xf5\x7f\x48\xba\x6d\x81", uuid: 4096 + 40, label: 4096 + 72, labelBytes: 32}.find,
 	zfs,
 	fixed{kind: "vmfs", offset: vmfsOffset, magic: "\x0d\xd0\x01\xc0"}.find,
+	fixed{kind: "gfs2", offset: 64 << 10, magic: "\x01\x16\x19\x70"}.find, // fs/gfs2, include/uapi/linux/gfs2_ondisk.h
+	ocfs2,
 	fixed{kind: "btrfs", offset: 65600, magic: "_BHRfS_M", uuid: 65568, label: 65835, labelBytes: 256}.find,
 	fixed{kind: "xfs", offset: 0, magic: "XFSB", uuid: 32, label: 108, labelBytes: 12}.find,
 	ext,
@@ -214,6 +216,16 @@ func zfs(v volume) (facts.Content, bool) {
 	for offset := int64(128 << 10); offset < 256<<10; offset += 1024 {
 		if v.has(offset, "\x0c\xb1\xba\x00\x00\x00\x00\x00") || v.has(offset, "\x00\x00\x00\x00\x00\xba\xb1\x0c") {
 			return facts.Content{Type: "zfs"}, true
+		}
+	}
+	return facts.Content{}, false
+}
+
+// ocfs2 has its superblock in the third block, of one of four sizes (fs/ocfs2/ocfs2_fs.h).
+func ocfs2(v volume) (facts.Content, bool) {
+	for block := int64(512); block <= 4096; block *= 2 {
+		if v.has(2*block, "OCFSV2") {
+			return facts.Content{Type: "ocfs2"}, true
 		}
 	}
 	return facts.Content{}, false

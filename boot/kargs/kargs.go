@@ -174,8 +174,8 @@ func checkKey(key string) error {
 		return errors.New("the name starts with a dash")
 	}
 	for _, c := range []byte(key) {
-		if !isAlnum(c) && c != '_' && c != '.' && c != '-' {
-			return fmt.Errorf("the name may hold letters, digits, dot, dash and underscore, not %q", c)
+		if !isAlnum(c) && c != '_' && c != '.' && c != '-' && c != '/' { // debian-installer's questions have a slash
+			return fmt.Errorf("the name may hold letters, digits, dot, dash, slash and underscore, not %q", c)
 		}
 	}
 	return nil

@@ -136,7 +136,7 @@ func TestRenderRefuses(t *testing.T) {
 		{"an empty name", Set("", "b"), "empty"},
 		{"a name with a blank", Flag("a b"), "the name may hold"},
 		{"a name with an equals sign", Flag("a=b"), "the name may hold"},
-		{"a name with a slash", Flag("a/b"), "the name may hold"},
+		{"a name with a semicolon", Flag("a;b"), "the name may hold"},
 		{"a name that starts with a dash", Flag("-x"), "dash"},
 		{"an option", Flag("--name"), "dash"},
 	} {

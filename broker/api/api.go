@@ -27,6 +27,7 @@ type Config struct {
 	Broker *broker.Broker
 	Images *repo.Images
 	Files  *repo.Files  // of ramdisks
+	Repos  *Repos       // if nil, no install trees are served
 	Boot   http.Handler // for the names of boot.Handles; if nil, none
 	// Metrics answers /metrics, for everyone: it tells numbers and no names; if nil, there is none.
 	Metrics http.Handler
@@ -61,9 +62,16 @@ func New(cfg Config) (http.Handler, error) {
 	if s.Metrics != nil {
 		r.Handle("/metrics", s.Metrics).Methods(http.MethodGet)
 	}
+	if s.Repos != nil {
+		r.PathPrefix("/repo/").Handler(s.handle(s.serveRepo)).Methods(http.MethodGet, http.MethodHead)
+	}
 	nodes := r.PathPrefix("/node/v1").Subrouter()
 	nodes.Use(s.sealed(func(*http.Request) bool { return false }))
 	s.nodeRoutes(nodes)
+	recipes := r.NewRoute().Subrouter()
+	recipes.Use(s.sealed(func(*http.Request) bool { return false }))
+	recipes.HandleFunc("/ks", s.handle(s.recipeByAddress)).Methods(http.MethodGet)
+	recipes.HandleFunc("/ks/{name:[A-Za-z0-9][A-Za-z0-9._-]{0,63}}", s.handle(s.recipeByAddress)).Methods(http.MethodGet)
 	operators := r.NewRoute().Subrouter()
 	operators.Use(s.sealed(fromLoopback), s.authenticated)
 	s.operatorRoutes(operators)

@@ -62,7 +62,7 @@ func (s *server) handle(f func(http.ResponseWriter, *http.Request) error) http.H
 		}
 		code := status(err)
 		if code >= 500 {
-			s.Log.Error("serve", "method", r.Method, "path", r.URL.Path, "err", err)
+			s.Log.Error("serve", "method", r.Method, "path", logged(r.URL.Path), "err", err)
 		}
 		problem(w, code, public(err))
 	}

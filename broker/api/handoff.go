@@ -15,9 +15,22 @@ func (s *server) showHandoff(ctx context.Context, in *nodePath) (*body[Script], 
 	return &body[Script]{Script{Text: text}}, s.operatorError(err)
 }
 
+func (s *server) listRecipes(ctx context.Context, in *nodePath) (*body[[]string], error) {
+	_, names, err := s.Broker.ShowRecipe(ctx, in.Node, "")
+	return &body[[]string]{names}, s.operatorError(err)
+}
+
+func (s *server) showRecipe(ctx context.Context, in *struct {
+	Node string `path:"node" maxLength:"253"`
+	Name string `path:"name" maxLength:"64"`
+}) (*body[Script], error) {
+	text, _, err := s.Broker.ShowRecipe(ctx, in.Node, in.Name)
+	return &body[Script]{Script{Text: text}}, s.operatorError(err)
+}
+
 // handoff gives an installed system its script; 204 when nothing takes over.
 func (s *server) handoff(w http.ResponseWriter, r *http.Request) error {
-	text, err := s.Broker.Handoff(r.Context(), bearer(r), mux.Vars(r)["stage"])
+	text, err := s.Broker.Handoff(r.Context(), tokenOf(r), mux.Vars(r)["stage"])
 	if err != nil {
 		return err
 	}
@@ -37,7 +50,7 @@ func (s *server) handoffReport(w http.ResponseWriter, r *http.Request) error {
 	if err := r.ParseForm(); err != nil {
 		return &facts.FieldError{Path: "body", Msg: "want a form of at most 64 KiB"}
 	}
-	if err := s.Broker.ReportHandoff(r.Context(), bearer(r), mux.Vars(r)["stage"], r.PostForm.Get("status"), r.PostForm.Get("log")); err != nil {
+	if err := s.Broker.ReportHandoff(r.Context(), tokenOf(r), mux.Vars(r)["stage"], r.PostForm.Get("status"), r.PostForm.Get("log")); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)

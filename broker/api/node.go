@@ -10,7 +10,6 @@ import (
 	"github.com/gorilla/mux"
 
 	"muster/agent/facts"
-	"muster/boot"
 )
 
 // nodeRoutes are what agents and installed systems call. Every refusal for who the caller is gives the same 404.
@@ -22,6 +21,7 @@ func (s *server) nodeRoutes(r *mux.Router) {
 	r.HandleFunc("/stage/{stage:[a-z0-9-]{1,63}}", s.handle(s.stage)).Methods(http.MethodPost)
 	r.HandleFunc("/handoff/{stage:[a-z0-9-]{1,63}}", s.handle(s.handoff)).Methods(http.MethodGet)
 	r.HandleFunc("/handoff/{stage:[a-z0-9-]{1,63}}", s.handle(s.handoffReport)).Methods(http.MethodPost)
+	s.installRoutes(r)
 }
 
 func (s *server) checkIn(w http.ResponseWriter, r *http.Request) error {
@@ -86,21 +86,11 @@ func (s *server) image(w http.ResponseWriter, r *http.Request) error {
 
 // stage takes the call of an installed system: the end of a stage, with a few words about itself as a form.
 func (s *server) stage(w http.ResponseWriter, r *http.Request) error {
-	r.Body = http.MaxBytesReader(w, r.Body, 16<<10)
-	if err := r.ParseForm(); err != nil {
-		return &facts.FieldError{Path: "body", Msg: "want a form of at most 16 KiB"}
-	}
-	says := map[string]string{}
-	for k, v := range r.PostForm {
-		if len(says) < 16 && len(v) > 0 {
-			says[boot.Printable(k)] = boot.Printable(v[0])
-		}
-	}
-	if err := s.Broker.EndStage(r.Context(), bearer(r), mux.Vars(r)["stage"], says); err != nil {
+	says, err := form(w, r)
+	if err != nil {
 		return err
 	}
-	w.WriteHeader(http.StatusNoContent)
-	return nil
+	return noContent(w, s.Broker.EndStage(r.Context(), tokenOf(r), mux.Vars(r)["stage"], says))
 }
 
 func writeJSON(w http.ResponseWriter, v any) error {

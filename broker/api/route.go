@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humamux"
@@ -33,6 +34,8 @@ func (s *server) routes() []route {
 		{"get-timeline", GET, "/api/v1/nodes/{node}/timeline", read, "The phases of a node's boot and install, and where it is stuck", typed(s.timeline)},
 		{"render-node", GET, "/api/v1/nodes/{node}/render", read, "The boot script a node would get", typed(s.render)},
 		{"render-handoff", GET, "/api/v1/nodes/{node}/handoff", read, "The script that takes over after a node's install, its secrets hidden", typed(s.showHandoff)},
+		{"list-recipes", GET, "/api/v1/nodes/{node}/recipes", read, "What a node's installer can fetch", typed(s.listRecipes)},
+		{"render-recipe", GET, "/api/v1/nodes/{node}/recipes/{name}", read, "A file as a node's installer would get it, secrets and tokens hidden", typed(s.showRecipe)},
 		{"act-on-node", POST, "/api/v1/nodes/{node}/acts", write, "protect, unprotect, hold, release, reinstall, abort, resolve, delete", typed(s.act)},
 		{"list-events", GET, "/api/v1/events", read, "The journal; follow waits for the next event", typed(s.events)},
 		{"watch", GET, "/api/v1/watch", read, "The journal as server-sent events, each as it happens; goes on after Last-Event-ID", s.stream(s.watch, watchDoc)},
@@ -42,6 +45,10 @@ func (s *server) routes() []route {
 		{"apply", POST, "/api/v1/apply", write, "Create or change objects from YAML or JSON documents, all or none", typed(s.apply)},
 		{"plan", POST, "/api/v1/plan", read, "What an apply of these documents would change, on the stored facts", typed(s.plan)},
 		{"get-file", GET, "/api/v1/files/{sum}", read, "Whether a file of a ramdisk is stored; one that is stays for a day without a ramdisk that names it", typed(s.getFile)},
+		{"get-tree", GET, "/api/v1/trees/{sum}", read, "What is missing of an install tree; what is stored stays for a day without a repo that names it", typed(s.getTree)},
+		{"import-tree", PUT, "/api/v1/trees/{sum}", write, "Store the manifest of an install tree under its sha256", s.stream(s.importTree, uploadDoc)},
+		{"import-tree-files", POST, "/api/v1/trees/{sum}/files", write, "Store files of an install tree: a tar archive, each named by its sha256", s.stream(s.importTreeFiles, uploadDoc)},
+		{"verify-repo", POST, "/api/v1/repos/{name}/verify", write, "Read again all that is stored of a repo; spoilt files of a tree are taken away", s.stream(s.verifyRepo, verifyDoc)},
 		// Images and the files of ramdisks are streams, which huma would hold in memory.
 		{"import-file", PUT, "/api/v1/files/{sum}", write, "Store a file of a ramdisk under its sha256", s.stream(s.importFile, uploadDoc)},
 		{"import-image", PUT, "/api/v1/repos/{name}/image", write, "Store a disk image, plain or in zstd or gzip, and name it", s.stream(s.importImage, uploadDoc)},
@@ -111,10 +118,10 @@ func pathParam(name, doc string) *huma.Param {
 
 func uploadDoc(op *huma.Operation) {
 	name := "name"
-	if op.OperationID == "import-file" {
+	if strings.Contains(op.Path, "{sum}") {
 		name = "sum"
 	}
-	op.Parameters = []*huma.Param{pathParam(name, "sha256 of the file, or the repo's name")}
+	op.Parameters = []*huma.Param{pathParam(name, "sha256 of the file or manifest, or the repo's name")}
 	op.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/octet-stream": {}}}
 	op.Responses = map[string]*huma.Response{"200": {Description: "What is stored now",
 		Content: map[string]*huma.MediaType{"application/json": {Schema: &huma.Schema{Type: huma.TypeObject}}}}}

@@ -2,15 +2,8 @@
 // to a script that the installed system runs at its first boot. The package knows no node: the broker gives it the
 // values a script may use.
 //
-// A template is text/template with a closed list of functions. Every value that is printed goes through sh, which makes
-// it one word of a POSIX shell, whatever is in it; a template that prints a value otherwise is refused when it is
-// loaded, so that no hardware, name or metadata becomes a command (T18). The functions:
-//
-//	sh      the value as one word: {{.Config.server | sh}}, never inside quotes of its own; a list as JSON
-//	json    the value as JSON, which is YAML too: {{.Node.Metadata | json | sh}}
-//	join    a list by a separator: {{join .Node.Tags "," | sh}}
-//	install (a template) defines the shell function install: {{template "install"}}
-//	and, or, not, eq, ne, len, index of text/template
+// A template is one of package broker/render in the format sh, so that no hardware, name or metadata becomes a command
+// (T18). {{template "install"}} defines the shell function install.
 package handoff
 
 import (
@@ -24,9 +17,10 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"text/template"
 
 	"github.com/goccy/go-yaml"
+
+	"muster/broker/render"
 )
 
 //go:embed shipped
@@ -38,7 +32,7 @@ type Type struct {
 	Summary    string               `yaml:"summary"`
 	Parameters map[string]Parameter `yaml:"parameters"`
 
-	script *template.Template
+	script *render.Template
 }
 
 // A Parameter is one value that a handoff is configured with.
@@ -66,12 +60,13 @@ type Node struct {
 	Metadata map[string]any // strings, numbers, booleans, and lists of these
 }
 
-// Bounds of what is written and rendered.
-const (
-	maxTemplate = 64 << 10
-	maxScript   = 256 << 10
-	maxValue    = 64 << 10
-)
+// maxValue bounds one value of a configuration.
+const maxValue = 64 << 10
+
+// install is the part of that name: a shell function that installs the first package that there is.
+//
+//go:embed install.sh
+var install string
 
 // Shipped reads the types that come with muster, by name.
 func Shipped() (map[string]*Type, error) {
@@ -124,7 +119,7 @@ func New(name string, parameters map[string]Parameter, text string) (*Type, erro
 			return nil, fmt.Errorf("parameter %s: a secret has no default", p)
 		}
 	}
-	script, err := parseText(text)
+	script, err := render.Parse("sh", text, map[string]string{"install": install})
 	if err != nil {
 		return nil, fmt.Errorf("template: %w", err)
 	}
@@ -138,7 +133,7 @@ func (t *Type) probe() error {
 	for p := range t.Parameters {
 		c[p] = "probe"
 	}
-	if _, err := t.execute(Values{Config: c}); err != nil {
+	if _, err := t.script.Execute(Values{Config: c}); err != nil {
 		return fmt.Errorf("template: %w", err)
 	}
 	return nil
@@ -181,26 +176,5 @@ func (t *Type) Render(v Values) (string, error) {
 		}
 	}
 	v.Config = full
-	return t.execute(v)
-}
-
-func (t *Type) execute(v Values) (string, error) {
-	w := &bounded{left: maxScript}
-	if err := t.script.Execute(w, v); err != nil {
-		return "", err
-	}
-	return w.text.String(), nil
-}
-
-// bounded is a buffer that a template can not fill without end.
-type bounded struct {
-	text strings.Builder
-	left int
-}
-
-func (b *bounded) Write(p []byte) (int, error) {
-	if b.left -= len(p); b.left < 0 {
-		return 0, fmt.Errorf("the script is over %d bytes", maxScript)
-	}
-	return b.text.Write(p)
+	return t.script.Execute(v)
 }

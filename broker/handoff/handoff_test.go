@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"muster/broker/render"
 )
 
 func shippedType(t *testing.T, name string) *Type {
@@ -123,15 +125,15 @@ func TestT18ValuesStayWords(t *testing.T) {
 
 // expected are the words that the programs of a type get.
 func expected(name, word string) string {
-	text, _ := jsonText(word)
-	meta, _ := jsonText(map[string]string{"rack": word})
+	text, _ := json.Marshal(word)
+	meta, _ := json.Marshal(map[string]string{"rack": word})
 	return strings.ReplaceAll(strings.ReplaceAll(strings.ReplaceAll(map[string]string{
 		"noop":         "",
 		"script":       "W\nW\nW\nW W\n=M\nW\n",
 		"puppet":       "puppet\nconfig\nset\n--section\nmain\nserver\nW\npuppet\nconfig\nset\n--section\nmain\ncertname\nW\npuppet\nconfig\nset\n--section\nagent\nenvironment\nW\npuppet\nagent\n--test\n--waitforcert=W\npuppet\nresource\nservice\npuppet\nensure=running\nenable=true\n",
 		"ansible-pull": "ansible-pull\n--url=W\n--inventory=W,\n--extra-vars=M\n--checkout=W\n--vault-password-file=VAULT\n--\nW\n",
 		"salt":         "systemctl\nenable\nsalt-minion\nsystemctl\nrestart\nsalt-minion\nsalt-call\n--retcode-passthrough\nstate.apply\nmaster: J\nid: J\nsaltenv: J\n",
-	}[name], "=M\n", "="+meta+"\n"), "J\n", text+"\n"), "W", word)
+	}[name], "=M\n", "="+string(meta)+"\n"), "J\n", string(text)+"\n"), "W", word)
 }
 
 // The programs of the field read what they are given: the minion's configuration is YAML with the values in it.
@@ -145,7 +147,7 @@ func TestSaltConfigurationIsYAML(t *testing.T) {
 	}
 	var document strings.Builder
 	for _, word := range hostile {
-		text, err := jsonText(word)
+		text, err := json.Marshal(word)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -168,9 +170,9 @@ func TestTemplatesThatAreRefused(t *testing.T) {
 		{"a value as it is", "echo {{.Node.Hostname}}", "printed as it is"},
 		{"a value as JSON only", "echo {{.Node.Metadata | json}}", "printed as it is"},
 		{"a value after sh", "echo {{.Node.ID | sh | json}}", "printed as it is"},
-		{"quotes of its own", "echo '{{.Node.ID | sh}}'", "no quote goes before it"},
-		{"double quotes of its own", `echo "{{.Node.ID | sh}}"`, "no quote goes before it"},
-		{"quotes around a branch", `echo "{{if .Policy}}{{.Policy | sh}}{{end}}"`, "no quote goes before it"},
+		{"quotes of its own", "echo '{{.Node.ID | sh}}'", "quote is not closed"},
+		{"double quotes of its own", `echo "{{.Node.ID | sh}}"`, "quote is not closed"},
+		{"quotes around a branch", `echo "{{if .Policy}}{{.Policy | sh}}{{end}}"`, "quote is not closed"},
 		{"in a branch", "{{if .Policy}}{{.Policy}}{{end}}", "printed as it is"},
 		{"in the other branch", "{{if .Policy}}{{else}}{{.Policy}}{{end}}", "printed as it is"},
 		{"in a loop", "{{range .Node.Tags}}{{.}}{{end}}", "printed as it is"},
@@ -183,11 +185,11 @@ func TestTemplatesThatAreRefused(t *testing.T) {
 		{"loops in loops in loops", "{{range .Node.Tags}}{{range $.Node.Tags}}{{range $.Node.Tags}}{{end}}{{end}}{{end}}", "range goes over a field"},
 		{"a template of its own", `{{define "a"}}{{template "a"}}{{template "a"}}{{end}}{{template "a"}}`, "define and block"},
 		{"another install", `{{define "install"}}{{.Policy}}{{end}}`, "define and block"},
-		{"itself", `{{template "run"}}`, "no template but install"},
+		{"itself", `{{template "run"}}`, "there is no part"},
 		{"a field that is none", "{{.Node.Password | sh}}", "Password"},
 		{"a parameter that is none", "{{.Config.server | sh}}", `no entry for key "server"`},
 		{"no template", "{{if}}", "missing value for if"},
-		{"much", strings.Repeat("x", maxTemplate+1), "over 65536 bytes"},
+		{"much", strings.Repeat("x", render.MaxTemplate+1), "over 65536 bytes"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if _, err := New("own", nil, tt.text); err == nil || !strings.Contains(err.Error(), tt.says) {
@@ -210,11 +212,11 @@ func TestAnOwnTemplate(t *testing.T) {
 		t.Errorf("Render = %q, %v; want %q", got, err, want)
 	}
 	v.Node.Tags = []string{"a\x00b"}
-	for range 12 {
+	for range 14 {
 		v.Node.Tags = append(v.Node.Tags, v.Node.Tags...)
 		v.Node.Metadata[fmt.Sprint(len(v.Node.Tags))] = strings.Repeat("x", 1000)
 	}
-	if _, err := own.Render(v); err == nil || !strings.Contains(err.Error(), "over 262144 bytes") {
+	if _, err := own.Render(v); err == nil || !strings.Contains(err.Error(), "over 1048576 bytes") {
 		t.Errorf("a script without end: %v", err)
 	}
 }
@@ -234,13 +236,13 @@ func TestMetadataInATemplate(t *testing.T) {
 		{"a range over a number", "{{range .Node.Metadata.n}}x{{end}}", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			script, err := parseText(tt.text)
+			script, err := render.Parse("sh", tt.text, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
 			v := values("w")
 			v.Node.Metadata = meta
-			got, err := (&Type{script: script}).execute(v)
+			got, err := script.Execute(v)
 			if (err != nil) != (tt.want == "") || err == nil && got != tt.want {
 				t.Errorf("%s = %s, %v; want %s", tt.text, got, err, tt.want)
 			}

@@ -6,6 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"muster/broker"
@@ -15,21 +18,51 @@ import (
 type tx struct {
 	ctx      context.Context
 	t        *sql.Tx
+	prepared *prepared
 	revision int64 // of the objects, in an update
 	appended span
+	kept     map[string]kept // in an update: the nodes that were read or put in it
+}
+
+// kept is what the store has of a node beside its document. It is written when it changes, which most check-ins do not.
+type kept struct {
+	columns
+	keys map[key]bool // own and shared
+}
+
+// columns are what nodes are found and sorted by. That they were last seen is not among them: it changes always.
+type columns struct {
+	state                            broker.State
+	policy, hostname, created, since string
+}
+
+func keptOf(n *broker.Node) kept {
+	keys := keysOf(n.Indexed())
+	maps.Copy(keys, keysOf(n.Shared()))
+	s := broker.NodeSummary{Created: n.Created, Since: n.Since}
+	return kept{columns{n.State, n.Policy, n.Hostname, s.SortedBy("created"), s.SortedBy("since")}, keys}
 }
 
 var _ broker.Tx = (*tx)(nil)
 
 func (x *tx) exec(query string, args ...any) (sql.Result, error) {
+	if s := x.prepared.in(x.ctx, x.t, query); s != nil {
+		return s.ExecContext(x.ctx, args...)
+	}
 	return x.t.ExecContext(x.ctx, query, args...)
 }
 
 func (x *tx) query(query string, args ...any) (*sql.Rows, error) {
+	if s := x.prepared.in(x.ctx, x.t, query); s != nil {
+		return s.QueryContext(x.ctx, args...)
+	}
 	return x.t.QueryContext(x.ctx, query, args...)
 }
 
 func (x *tx) row(query string, args ...any) *sql.Row {
+	if s := x.prepared.in(x.ctx, x.t, query); s != nil {
+		return s.QueryRowContext(x.ctx, args...)
+	}
 	return x.t.QueryRowContext(x.ctx, query, args...)
 }
 
@@ -40,7 +73,7 @@ func missing(what string, err error) error {
 	return fmt.Errorf("read %s: %w", what, err)
 }
 
-func scanNode(row interface{ Scan(...any) error }, what string) (*broker.Node, error) {
+func (x *tx) scanNode(row interface{ Scan(...any) error }, what string) (*broker.Node, error) {
 	var doc []byte
 	if err := row.Scan(&doc); err != nil {
 		return nil, missing(what, err)
@@ -49,15 +82,29 @@ func scanNode(row interface{ Scan(...any) error }, what string) (*broker.Node, e
 	if err := json.Unmarshal(doc, n); err != nil {
 		return nil, fmt.Errorf("read %s: %w", what, err)
 	}
+	if x.kept != nil {
+		x.kept[n.ID] = keptOf(n)
+	}
+	if n.Facts.Known() {
+		n.Facts.ReadBy(func() ([]byte, error) { return x.facts(n) })
+	}
 	return n, nil
 }
 
+// facts are those that the node was read with: another copy of it may have got others in the same transaction.
+func (x *tx) facts(n *broker.Node) (doc []byte, err error) {
+	if err = x.row("SELECT doc FROM facts WHERE node = $1 AND hash = $2", n.ID, n.Facts.Hash).Scan(&doc); err != nil {
+		return nil, missing("facts of node "+n.ID, err)
+	}
+	return doc, nil
+}
+
 func (x *tx) Node(id string) (*broker.Node, error) {
-	return scanNode(x.row("SELECT doc FROM nodes WHERE id = $1", id), "node "+id)
+	return x.scanNode(x.row("SELECT doc FROM nodes WHERE id = $1", id), "node "+id)
 }
 
 func (x *tx) NodeByKey(kind broker.KeyKind, v string) (*broker.Node, error) {
-	return scanNode(x.row("SELECT doc FROM nodes JOIN keys ON node = id WHERE kind = $1 AND value = $2", string(kind), v), "node by "+string(kind))
+	return x.scanNode(x.row("SELECT doc FROM nodes JOIN keys ON node = id WHERE kind = $1 AND value = $2", string(kind), v), "node by "+string(kind))
 }
 
 // filtered says only what is asked for, so that indexes are used. That of policies leaves out nodes without one, which
@@ -72,23 +119,70 @@ func filtered(f broker.NodeFilter) (where string, args []any) {
 		args = append(args, f.Policy)
 		where += fmt.Sprintf(" AND policy = $%d AND policy != ''", len(args))
 	}
+	if f.Hostname != "" { // the sign after the dot is the slash
+		args = append(args, f.Hostname, f.Hostname+".", f.Hostname+"/")
+		where += fmt.Sprintf(" AND hostname != '' AND (hostname = $%d OR hostname >= $%d AND hostname < $%d)", len(args)-2, len(args)-1, len(args))
+	}
 	return where, args
 }
 
-func (x *tx) Nodes(f broker.NodeFilter) ([]*broker.Node, error) {
-	where, args := filtered(f)
+// paged adds the order, and where in it to begin and to end. Ids rise with num: node9, node10. The place of an id stays
+// where it was when its node is gone.
+func paged(f broker.ListFilter) (where string, args []any) {
+	where, args = filtered(f.NodeFilter)
+	column, way, beyond := strings.TrimPrefix(f.Sort, "-"), "", ">"
+	if column != f.Sort {
+		way, beyond = " DESC", "<"
+	}
 	if f.After != "" {
-		// Ids rise with num: node9, node10. The place of an id stays where it was when its node is gone.
-		where += fmt.Sprintf(` AND num > (SELECT coalesce(max(num), 0) FROM nodes
+		behind := fmt.Sprintf(`num > (SELECT coalesce(max(num), 0) FROM nodes
 			WHERE length(id) < length($%[1]d) OR length(id) = length($%[1]d) AND id <= $%[1]d)`, len(args)+1)
 		args = append(args, f.After)
+		if column != "" {
+			behind = fmt.Sprintf("(%[1]s %[2]s $%[3]d OR %[1]s = $%[3]d AND %[4]s)", column, beyond, len(args)+1, behind)
+			args = append(args, f.Key)
+		}
+		where += " AND " + behind
 	}
-	where += " ORDER BY num"
+	where += " ORDER BY "
+	if column != "" {
+		where += column + way + ", "
+	}
+	where += "num"
 	if f.Limit > 0 {
 		where += fmt.Sprintf(" LIMIT $%d", len(args)+1)
 		args = append(args, f.Limit)
 	}
+	return where, args
+}
+
+func (x *tx) Nodes(f broker.NodeFilter) ([]*broker.Node, error) {
+	where, args := paged(broker.ListFilter{NodeFilter: f})
 	return x.nodes("SELECT doc"+where, args...)
+}
+
+func (x *tx) List(f broker.ListFilter) (list []broker.Listed, err error) {
+	if f.Sort != "" && !slices.Contains(broker.SortKeys(), strings.TrimPrefix(f.Sort, "-")) {
+		return nil, fmt.Errorf("list nodes: no column is called %q", f.Sort)
+	}
+	where, args := paged(f)
+	rows, err := x.query("SELECT brief"+where, args...)
+	if err != nil {
+		return nil, fmt.Errorf("list nodes: %w", err)
+	}
+	defer rows.Close()
+	var brief sql.RawBytes
+	for rows.Next() {
+		var l broker.Listed
+		if err = rows.Scan(&brief); err == nil {
+			err = json.Unmarshal(brief, &l)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("list nodes: %w", err)
+		}
+		list = append(list, l)
+	}
+	return list, rows.Err()
 }
 
 func (x *tx) NodesSharing(kind broker.KeyKind, v string) ([]*broker.Node, error) {
@@ -103,7 +197,7 @@ func (x *tx) nodes(query string, args ...any) ([]*broker.Node, error) {
 	defer rows.Close()
 	var nodes []*broker.Node
 	for rows.Next() {
-		n, err := scanNode(rows, "node")
+		n, err := x.scanNode(rows, "node")
 		if err != nil {
 			return nil, err
 		}
@@ -113,7 +207,7 @@ func (x *tx) nodes(query string, args ...any) ([]*broker.Node, error) {
 }
 
 func (x *tx) NodeIDs() (ids []string, err error) {
-	rows, err := x.t.Query("SELECT id FROM nodes ORDER BY num")
+	rows, err := x.query("SELECT id FROM nodes ORDER BY num")
 	if err != nil {
 		return nil, fmt.Errorf("list nodes: %w", err)
 	}
@@ -138,24 +232,52 @@ func (x *tx) Count(f broker.NodeFilter) (n int, err error) {
 
 func (x *tx) PutNode(n *broker.Node) error {
 	doc, err := json.Marshal(n)
+	brief, err2 := json.Marshal(broker.InList(n))
+	if err = errors.Join(err, err2); err == nil {
+		err = x.putNode(n, brief, doc)
+	}
 	if err != nil {
+		delete(x.kept, n.ID) // who knows how far it came
 		return fmt.Errorf("write node %s: %w", n.ID, err)
-	}
-	r, err := x.exec("UPDATE nodes SET state = $2, policy = $3, doc = $4 WHERE id = $1", n.ID, string(n.State), n.Policy, doc)
-	if err != nil {
-		return fmt.Errorf("write node %s: %w", n.ID, err)
-	}
-	if old, err := r.RowsAffected(); err != nil || old == 0 {
-		_, again := x.exec("INSERT INTO nodes(id, num, state, policy, doc) VALUES ($1, (SELECT coalesce(max(num), 0) + 1 FROM nodes), $2, $3, $4)",
-			n.ID, string(n.State), n.Policy, doc)
-		if err := errors.Join(err, again); err != nil {
-			return fmt.Errorf("write node %s: %w", n.ID, err)
-		}
-	}
-	if err := x.putKeys(n); err != nil {
-		return fmt.Errorf("write keys of node %s: %w", n.ID, err)
 	}
 	return nil
+}
+
+func (x *tx) putNode(n *broker.Node, brief, doc []byte) (err error) {
+	was, known := x.kept[n.ID]
+	is := keptOf(n)
+	seen := (&broker.NodeSummary{LastSeen: n.LastSeen}).SortedBy("seen")
+	if known && was.columns == is.columns {
+		_, err = x.exec("UPDATE nodes SET seen = $2, brief = $3, doc = $4 WHERE id = $1", n.ID, seen, brief, doc)
+	} else {
+		err = x.putRow(n.ID, is.columns, seen, brief, doc)
+	}
+	if err == nil && !(known && maps.Equal(was.keys, is.keys)) {
+		err = x.putKeys(n)
+	}
+	if fresh := n.Facts.Fresh(); err == nil && fresh != nil {
+		_, err = x.exec("INSERT INTO facts(node, hash, doc) VALUES ($1, $2, $3) ON CONFLICT (node) DO UPDATE SET hash = excluded.hash, doc = excluded.doc",
+			n.ID, n.Facts.Hash, fresh)
+	}
+	if err == nil && x.kept != nil {
+		x.kept[n.ID] = is
+	}
+	return err
+}
+
+// putRow writes a node that is new, or is to be found or sorted by something else.
+func (x *tx) putRow(id string, c columns, seen string, brief, doc []byte) error {
+	args := []any{id, string(c.state), c.policy, c.hostname, c.created, c.since, seen, brief, doc}
+	r, err := x.exec("UPDATE nodes SET state = $2, policy = $3, hostname = $4, created = $5, since = $6, seen = $7, brief = $8, doc = $9 WHERE id = $1", args...)
+	if err != nil {
+		return err
+	}
+	if old, err := r.RowsAffected(); err != nil || old > 0 {
+		return err
+	}
+	_, err = x.exec(`INSERT INTO nodes(id, num, state, policy, hostname, created, since, seen, brief, doc)
+		VALUES ($1, (SELECT coalesce(max(num), 0) + 1 FROM nodes), $2, $3, $4, $5, $6, $7, $8, $9)`, args...)
+	return err
 }
 
 // A key is one value that a node is found by.
@@ -257,7 +379,12 @@ func (x *tx) dropKeys(id string) error {
 }
 
 func (x *tx) DeleteNode(id string) error {
-	if err := x.dropKeys(id); err != nil {
+	delete(x.kept, id)
+	err := x.dropKeys(id)
+	if err == nil {
+		_, err = x.exec("DELETE FROM facts WHERE node = $1", id)
+	}
+	if err != nil {
 		return fmt.Errorf("delete node %s: %w", id, err)
 	}
 	return x.deleteOne("node "+id, "DELETE FROM nodes WHERE id = $1", id)

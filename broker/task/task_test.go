@@ -27,9 +27,12 @@ import (
 	"muster/boot/pin/pintest"
 )
 
+// shippedOnce is Shipped, which no test changes.
+var shippedOnce = sync.OnceValues(Shipped)
+
 func shippedTask(t *testing.T, name string) *Task {
 	t.Helper()
-	tasks, err := Shipped()
+	tasks, err := shippedOnce()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,11 +44,11 @@ func shippedTask(t *testing.T, name string) *Task {
 
 func TestShippedTasks(t *testing.T) {
 	image := shippedTask(t, "image")
-	if !image.Repo || len(image.Stages) != 2 || image.Stages[0].Order != facts.OrderWriteImage || image.Stages[1].Step != boot.StepLocal ||
+	if image.Repo != RepoImage || !image.Disk || len(image.Stages) != 2 || image.Stages[0].Order != facts.OrderWriteImage || image.Stages[1].Step != boot.StepLocal ||
 		time.Duration(image.Stages[0].Deadline) != time.Hour {
 		t.Errorf("image = %+v", image)
 	}
-	if keep := shippedTask(t, "discover-only"); keep.Repo || len(keep.Stages) != 0 || len(keep.Files) != 0 || keep.Summary == "" {
+	if keep := shippedTask(t, "discover-only"); keep.Repo != RepoNone || len(keep.Stages) != 0 || len(keep.Files) != 0 || keep.Summary == "" {
 		t.Errorf("discover-only = %+v", keep)
 	}
 }
@@ -70,11 +73,11 @@ var valueSets = []struct {
 	hostname string
 	hosts    string
 }{
-	{"a fully qualified name", Values{Server: "http://192.0.2.10:8080", Node: "node1", Hostname: "osd001.example.net", Token: "node1.1.00ff", Stage: "first-boot"}, "osd001\n",
+	{"a fully qualified name", Values{Server: "http://192.0.2.10:8080", Node: Node{ID: "node1", Hostname: "osd001.example.net"}, Token: "node1.1.00ff", Next: "first-boot"}, "osd001\n",
 		"127.0.0.1\tlocalhost\n127.0.1.1\tosd001.example.net osd001\n::1\tlocalhost ip6-localhost ip6-loopback\n"},
-	{"a short name", Values{Server: "https://muster.example.net", Node: "node2", Hostname: "osd002", Token: "node2.7.aa", Stage: "first-boot"}, "osd002\n",
+	{"a short name", Values{Server: "https://muster.example.net", Node: Node{ID: "node2", Hostname: "osd002"}, Token: "node2.7.aa", Next: "first-boot"}, "osd002\n",
 		"127.0.0.1\tlocalhost\n127.0.1.1\tosd002\n::1\tlocalhost ip6-localhost ip6-loopback\n"},
-	{"a node without a name of its own", Values{Server: "http://[2001:db8::1]:80", Node: "node3", Hostname: "node3", Token: "node3.2.bb", Stage: "second-boot"}, "node3\n",
+	{"a node without a name of its own", Values{Server: "http://[2001:db8::1]:80", Node: Node{ID: "node3", Hostname: "node3"}, Token: "node3.2.bb", Next: "second-boot"}, "node3\n",
 		"127.0.0.1\tlocalhost\n127.0.1.1\tnode3\n::1\tlocalhost ip6-localhost ip6-loopback\n"},
 }
 
@@ -92,7 +95,7 @@ func TestImageFiles(t *testing.T) {
 				t.Errorf("/etc/muster/token = %q, mode %o", token.Content, token.Mode)
 			}
 			script := file(t, tt.values, "/usr/local/sbin/muster-first-boot")
-			if !strings.Contains(script.Content, "'"+tt.values.Server+"/node/v1/stage/"+tt.values.Stage+"'") || strings.Contains(script.Content, tt.values.Token) || script.Mode != 0o755 {
+			if !strings.Contains(script.Content, "server='"+tt.values.Server+"'\nstage='"+tt.values.Next+"'\n") || strings.Contains(script.Content, tt.values.Token) || script.Mode != 0o755 {
 				t.Errorf("the first-boot script, mode %o:\n%s", script.Mode, script.Content)
 			}
 			sh := exec.Command("sh", "-n")
@@ -140,7 +143,7 @@ func TestFirstBootScript(t *testing.T) {
 			}))
 			defer srv.Close()
 			const secret = "node1.1.canary0123456789"
-			args, out := firstBoot(t, "", Values{Server: srv.URL, Node: "node1", Hostname: "node1", Token: secret, Stage: "first-boot"})
+			args, out := firstBoot(t, "", Values{Server: srv.URL, Node: Node{ID: "node1", Hostname: "node1"}, Token: secret, Next: "first-boot"})
 			if bytes.Contains(args, []byte(secret)) || bytes.Contains(out, []byte(secret)) {
 				t.Errorf("the token is seen in arguments or output:\n%s%s", args, out)
 			}
@@ -192,7 +195,7 @@ func TestFirstBootRunsTheHandoff(t *testing.T) {
 		scripts = scripts[1:]
 	}))
 	defer srv.Close()
-	args, out := firstBoot(t, "", Values{Server: srv.URL, Node: "node1", Hostname: "node1", Token: secret, Stage: "first-boot", Handoff: "puppet"})
+	args, out := firstBoot(t, "", Values{Server: srv.URL, Node: Node{ID: "node1", Hostname: "node1"}, Token: secret, Next: "first-boot", Handoff: "puppet"})
 	want := []string{"GET /node/v1/handoff/first-boot", "GET /node/v1/handoff/first-boot", "POST /node/v1/handoff/first-boot 3 no key\nof canary9876\x00",
 		"GET /node/v1/handoff/first-boot", "GET /node/v1/handoff/first-boot", "POST /node/v1/handoff/first-boot 0", "POST /node/v1/stage/first-boot"}
 	if diff := cmp.Diff(want, heard); diff != "" {
@@ -214,7 +217,7 @@ func TestFirstBootWithoutAHandoffGoesOn(t *testing.T) {
 			heard = append(heard, r.Method+" "+r.URL.Path)
 			w.WriteHeader(code)
 		}))
-		_, out := firstBoot(t, "", Values{Server: srv.URL, Node: "node1", Hostname: "node1", Token: "node1.1.00", Stage: "first-boot", Handoff: "puppet"})
+		_, out := firstBoot(t, "", Values{Server: srv.URL, Node: Node{ID: "node1", Hostname: "node1"}, Token: "node1.1.00", Next: "first-boot", Handoff: "puppet"})
 		srv.Close()
 		if diff := cmp.Diff([]string{"GET /node/v1/handoff/first-boot", "POST /node/v1/stage/first-boot"}, heard); diff != "" {
 			t.Errorf("%d: the broker heard (-want +got):\n%s\n%s", code, diff, out)
@@ -284,7 +287,7 @@ func TestT13FirstBootVerifiesTheBroker(t *testing.T) {
 	srv.StartTLS()
 	defer srv.Close()
 	ca := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ours.Cert.Raw}))
-	_, out := firstBoot(t, "-v", Values{Server: srv.URL, CA: ca, Node: "node1", Hostname: "node1", Token: "node1.1.00", Stage: "first-boot"})
+	_, out := firstBoot(t, "-v", Values{Server: srv.URL, CA: ca, Node: Node{ID: "node1", Hostname: "node1"}, Token: "node1.1.00", Next: "first-boot"})
 	if diff := cmp.Diff([]int{3}, told); diff != "" {
 		t.Errorf("the call came through after these handshakes (-want +got):\n%s\n%s", diff, out)
 	}
@@ -315,8 +318,8 @@ func put(t *testing.T, file string, mode os.FileMode, text string) {
 	}
 }
 
-// folder is a task with one template.
-func folder(yaml, template string) fstest.MapFS {
+// oneTemplate is a task with one template.
+func oneTemplate(yaml, template string) fstest.MapFS {
 	return fstest.MapFS{"task.yaml": {Data: []byte(yaml)}, "x": {Data: []byte(template)}}
 }
 
@@ -331,7 +334,7 @@ func TestLoadRefuses(t *testing.T) {
 	}{
 		{"an unknown field, with its line", "name: t\nsummary: s\nsteps: []\n", "", []string{"[3:1]", "steps"}},
 		{"an unknown field of a stage", "name: t\nstages:\n  - {name: a, step: local, deadline: 1m, retry: 3}\n", "", []string{"[3:", "retry"}},
-		{"a wrong type", "name: t\nrepo: perhaps\n", "", []string{"[2:"}},
+		{"a wrong type", "name: t\nrepo: perhaps\n", "", []string{"want image or tree"}},
 		{"no name", "summary: s\n", "", []string{"name is missing"}},
 		{"a stage without a deadline", "name: t\nstages:\n  - {name: a, step: local}\n", "", []string{"stage 1", "deadline"}},
 		{"a deadline that is none", "name: t\nstages:\n  - {name: a, step: local, deadline: soon}\n", "", []string{"deadline", "soon"}},
@@ -341,13 +344,13 @@ func TestLoadRefuses(t *testing.T) {
 		{"a path that climbs", "name: t\nfiles:\n  - {path: /a/../../x, mode: 0o644, template: x}\n", "", []string{"/a/../../x"}},
 		{"a path that is not absolute", "name: t\nfiles:\n  - {path: x, mode: 0o644, template: x}\n", "", []string{"absolute"}},
 		{"a template and a link", "name: t\nfiles:\n  - {path: /x, template: x, link: y}\n", "", []string{"either template or link"}},
-		{"a template that is not there", "name: t\nfiles:\n  - {path: /x, template: y}\n", "", []string{"read template"}},
-		{"a template from elsewhere", "name: t\nfiles:\n  - {path: /x, template: ../x}\n", "", []string{"read template"}},
-		{"a template that does not parse, with its line", oneFile, "a\n{{.Node}\n", []string{"x:2"}},
+		{"a template that is not there", "name: t\nfiles:\n  - {path: /x, template: y}\n", "", []string{"there is no template"}},
+		{"a template from elsewhere", "name: t\nfiles:\n  - {path: /x, template: ../x}\n", "", []string{"there is no template"}},
+		{"a template that does not parse, with its line", oneFile, "a\n{{.Node}\n", []string{"template:2"}},
 		{"a function that is not ours", oneFile, "{{env \"HOME\"}}", []string{`"env" not defined`}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := Load(folder(tt.yaml, tt.template))
+			_, err := Load(oneTemplate(tt.yaml, tt.template))
 			if err == nil {
 				t.Fatal("it was loaded")
 			}
@@ -363,31 +366,52 @@ func TestLoadRefuses(t *testing.T) {
 	}
 }
 
-// TestT19TemplatesAreBounded: a template ends with an error that names it, and reads nothing but its values.
+func TestVersions(t *testing.T) {
+	for _, tt := range []struct {
+		versions []string
+		version  string
+		want     bool
+	}{
+		{nil, "9.4", true}, {[]string{"8", "9"}, "9.4", true}, {[]string{"8", "9"}, "9", true}, {[]string{"9"}, "90", false}, {[]string{"9"}, "10.9", false},
+		{[]string{"22.04"}, "22.04.3", true}, {[]string{"22.04"}, "22.10", false}, {[]string{"15"}, "15-SP6", true}, {[]string{"15.6"}, "15", false},
+	} {
+		if got := (&Task{Versions: tt.versions}).For(tt.version); got != tt.want {
+			t.Errorf("a task for %q is for %s: %t", tt.versions, tt.version, got)
+		}
+	}
+	for version, want := range map[string]string{"9.4": "9", "15-SP6": "15", "12": "12", "": ""} {
+		if got := (Repo{Version: version}).Major(); got != want {
+			t.Errorf("Major of %q = %q", version, got)
+		}
+	}
+}
+
+// TestT19TemplatesAreBounded: a template that could run or print without end is refused when it is read, and one that
+// asks for more than its values fails with an error that names it.
 func TestT19TemplatesAreBounded(t *testing.T) {
 	for name, template := range map[string]string{
 		"one that prints without end":    `{{range 1000000000}}xxxxxxxxxxxxxxxx{{end}}`,
-		"one that prints much at a time": `{{range 1000000000}}{{printf "%900000d" 1}}{{end}}`,
+		"one that prints much at a time": `{{printf "%900000d" 1 | line}}`,
 		"one that calls itself":          `{{define "a"}}{{template "a"}}{{end}}{{template "a"}}`,
-		"one that asks for more":         `{{.Secret}}`,
-		"one that reaches the server":    `{{.Key}}`,
 	} {
-		t.Run(name, func(t *testing.T) {
-			task, err := Load(folder(oneFile, template))
-			if err != nil {
-				t.Fatal(err)
-			}
-			files, err := task.RenderFiles(valueSets[0].values)
-			if err == nil || !strings.Contains(err.Error(), "task t: render /x") {
-				t.Errorf("RenderFiles = %d files, %v; want an error that names the task and the file", len(files), err)
-			}
-		})
+		if _, err := Load(oneTemplate(oneFile, template)); err == nil || !strings.Contains(err.Error(), "x: ") {
+			t.Errorf("%s: Load: %v; want an error that names the template", name, err)
+		}
 	}
-	task, err := Load(folder(oneFile, "{{range 1024}}"+strings.Repeat("x", 1024)+"{{end}}"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if files, err := task.RenderFiles(Values{}); err != nil || len(files[0].Content) != maxFile {
-		t.Errorf("a file of 1 MiB: %v", err)
+	for name, template := range map[string]string{
+		"one that asks for more":      `{{.Secret | line}}`,
+		"one that reaches the server": `{{.Key | line}}`,
+		"one that takes in itself":    `{{.Include "x" | line}}`,
+		"one that prints much":        `{{range .Node.Tags}}{{$.Node.ID | line}}{{end}}`,
+		"one that gives up":           `{{fail "no disk for this"}}`,
+	} {
+		task, err := Load(oneTemplate(oneFile, template))
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		v := Values{Node: Node{ID: strings.Repeat("x", 4<<10), Tags: make([]string, 257)}}
+		if files, err := task.RenderFiles(v); err == nil || !strings.Contains(err.Error(), "task t: render /x") {
+			t.Errorf("%s: RenderFiles = %d files, %v; want an error that names the task and the file", name, len(files), err)
+		}
 	}
 }

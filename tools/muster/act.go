@@ -55,17 +55,21 @@ func nodeCommand(o *options) *cobra.Command {
 			Example: "  muster node " + v.verb + " node1\n  muster node " + v.verb + " r12n[01-36],-r12n07 --why 'new rack'",
 			Args:    exactly(1, "NODE"), ValidArgsFunction: o.completeNode,
 			RunE: func(cmd *cobra.Command, args []string) error {
-				a.Verb = v.verb
+				a.Verb, a.asks = v.verb, a.asks || a.Wipe
 				return a.run(cmd, args[0])
 			},
 		}
 		sub.Flags().StringVar(&a.Why, "why", "", "a few words for the journal")
-		if v.asks {
+		if v.asks || v.verb == "provide" { // with --wipe
 			sub.Flags().BoolVar(&a.yes, "yes", false, "do not ask, whatever nodes they are")
 		}
 		switch v.verb {
 		case "reinstall", "deploy":
 			sub.Flags().BoolVar(&a.Wipe, "wipe", false, "the disk may lose what it holds, this once")
+		case "clean", "provide":
+			sub.Flags().BoolVar(&a.Wipe, "wipe", false, "wipe its disks, this once: they may lose what they hold")
+			sub.Flags().StringVar(&a.Method, "method", "", "how: auto (the default), signatures, discard, secure or overwrite")
+			sub.Flags().StringSliceVar(&a.Disks, "disk", nil, "id, serial or WWN of a disk to wipe, whatever it is; without, all but removable, USB and shared disks")
 		case "pin":
 			sub.Flags().StringVar(&a.Policy, "policy", "", "the policy that alone may take the node")
 		}
@@ -139,7 +143,7 @@ func (a *act) run(cmd *cobra.Command, arg string) error {
 		if err != nil {
 			return err
 		}
-		return a.o.show(cmd.OutOrStdout(), n, func(w io.Writer) { row(w, "node/"+n.ID, a.Verb, stateText(n)) })
+		return a.o.show(cmd.OutOrStdout(), n, func(w io.Writer) { row(w, "node/"+n.ID, a.Verb, stateText(&n.Node)) })
 	}
 	page, err := c.Nodes(cmd.Context(), broker.NodeQuery{Range: arg})
 	if err != nil {
@@ -203,7 +207,7 @@ func (a *act) all(ctx context.Context, c *api.Client, nodes []broker.NodeSummary
 			if err != nil {
 				x.Result, x.Error = "failed", err.Error()
 			} else {
-				x.State = stateText(after)
+				x.State = stateText(&after.Node)
 			}
 			outcomes[i] = x
 		})

@@ -275,6 +275,7 @@ func (d *doctor) theLoaders() {
 		return
 	}
 	d.say(wellOK, "loaders", "", "BIOS machines have %s, UEFI machines %s", d.cfg.BIOSLoader, d.cfg.UEFILoader)
+	d.theTaskLoaders(l)
 	state := wellWarn // a machine that starts nothing else is sent to the signed chain
 	if d.cfg.UEFILoader == "shim" {
 		state = wellFail
@@ -283,6 +284,22 @@ func (d *doctor) theLoaders() {
 	for _, w := range l.Warnings(d.cfg.DHCP == "proxy" && len(d.astray) > 0) {
 		d.say(state, "secure boot", "muster dhcp-config, a newer shim and GRUB, or --uefi-loader snponly", "%s", w)
 	}
+}
+
+// theTaskLoaders says which programs are not there that tasks start and no package puts where loaders are looked for. A
+// site without those tasks needs none of them.
+func (d *doctor) theTaskLoaders(l boot.Loaders) {
+	var lacks []string
+	for _, of := range []struct{ name, tasks string }{{"wimboot", "windows"}, {"memtest.lkrn", "memtest on BIOS"}, {"memtest.efi", "memtest on UEFI"}} {
+		if !l.Has(of.name) {
+			lacks = append(lacks, of.name+" (task "+of.tasks+")")
+		}
+	}
+	if len(lacks) > 0 {
+		d.say(wellOK, "task loaders", "put them into --loaders DIR before such a task is used", "not there: %s", strings.Join(lacks, ", "))
+		return
+	}
+	d.say(wellOK, "task loaders", "", "wimboot and memtest are there")
 }
 
 // theRamdisk reads kernel and ramdisk whole, as serve does when it starts.

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"muster/boot"
 	"muster/tools/storm"
 )
 
@@ -159,7 +160,7 @@ func TestDoctor(t *testing.T) {
 		t.Errorf("before the server runs: %v, exit %d; want warnings that it does not", states, code)
 	}
 	stop := w.serve()
-	well := map[string]string{"interface": wellOK, "dhcp": wellOK, "tftp": wellOK, "http": wellOK, "loaders": wellOK, "ramdisk": wellOK}
+	well := map[string]string{"interface": wellOK, "dhcp": wellOK, "tftp": wellOK, "http": wellOK, "loaders": wellOK, "task loaders": wellOK, "ramdisk": wellOK}
 	sound := func(s map[string]string, code int) bool { return maps.Equal(s, well) && code == 0 }
 	if states, code := w.doctor(sound); !sound(states, code) {
 		t.Errorf("with the server: %v, exit %d; want %v", states, code, well)
@@ -224,6 +225,22 @@ func (w *ward) another(t *testing.T) {
 	told := func(states map[string]string, code int) bool { return states["dhcp: others"] == wellFail && code == 1 }
 	if states, code := w.doctor(told); !told(states, code) {
 		t.Errorf("with another DHCP server: %v, exit %d; want that it is told", states, code)
+	}
+}
+
+// A program that only one task needs is named, and no fault.
+func TestDoctorNamesTheLoadersOfTasks(t *testing.T) {
+	d := &doctor{cfg: serveConfig{Loaders: t.TempDir()}}
+	for _, want := range []string{"not there: wimboot (task windows), memtest.lkrn (task memtest on BIOS), memtest.efi (task memtest on UEFI)",
+		"not there: memtest.lkrn (task memtest on BIOS), memtest.efi (task memtest on UEFI)"} {
+		d.found = nil
+		d.theTaskLoaders(boot.Loaders{Dir: d.cfg.Loaders})
+		if len(d.found) != 1 || d.found[0].State != wellOK || d.found[0].Found != want {
+			t.Errorf("found %+v; want %q", d.found, want)
+		}
+		if err := os.WriteFile(filepath.Join(d.cfg.Loaders, "wimboot"), []byte("MZ"), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

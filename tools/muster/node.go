@@ -100,10 +100,10 @@ func documentTable(w io.Writer, doc map[string]any) {
 	}
 }
 
-func nodeTable(w io.Writer, n *broker.Node) {
+func nodeTable(w io.Writer, n *broker.Record) {
 	row(w, "node", n.ID)
 	row(w, "hostname", orDash(n.Hostname))
-	row(w, "state", stateText(n)+", since "+ago(n.Since))
+	row(w, "state", stateText(&n.Node)+", since "+ago(n.Since))
 	if n.LastError != "" {
 		row(w, "last error", n.LastError)
 	}
@@ -196,17 +196,20 @@ func explanationTable(w io.Writer, x *broker.Explanation) {
 }
 
 func renderCommand(o *options) *cobra.Command {
-	var dialect string
+	var dialect, template string
 	var handoff bool
 	c := &cobra.Command{
-		Use: "render NODE", Short: "the boot script that a node would get, its token hidden; or the script of its handoff",
-		Example: "  muster render node1\n  muster render node1 --dialect grub\n  muster render node1 --handoff", Args: exactly(1, "NODE"), ValidArgsFunction: o.completeNode,
+		Use: "render NODE", Short: "the boot script that a node would get, its token hidden; or a recipe of its installer, or the script of its handoff",
+		Example: "  muster render node1\n  muster render node1 --dialect grub\n  muster render node1 --template preseed.cfg\n  muster render node1 --handoff", Args: exactly(1, "NODE"), ValidArgsFunction: o.completeNode,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return o.eachNode(cmd, args[0], func(c *api.Client, id string) (any, func(io.Writer), error) {
 				var s api.Script
 				what := "/render?dialect=" + url.QueryEscape(dialect)
-				if handoff {
+				switch {
+				case handoff:
 					what = "/handoff"
+				case template != "":
+					what = "/recipes/" + url.PathEscape(template)
 				}
 				err := c.Get(cmd.Context(), "/api/v1/nodes/"+url.PathEscape(id)+what, &s)
 				return s, func(w io.Writer) { verbatim(w, s.Text) }, err
@@ -214,7 +217,9 @@ func renderCommand(o *options) *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&dialect, "dialect", "ipxe", "ipxe, grub or pxelinux")
+	c.Flags().StringVar(&template, "template", "", "a recipe of the node's task as its installer would get it, secrets and tokens hidden")
 	c.Flags().BoolVar(&handoff, "handoff", false, "the script that takes over after the install, its secrets hidden")
+	c.MarkFlagsMutuallyExclusive("template", "handoff")
 	complete(c, "dialect", "ipxe", "grub", "pxelinux")
 	return c
 }

@@ -32,35 +32,37 @@ import (
 
 // serveConfig is the server's configuration: each field is a flag and a line of the configuration file.
 type serveConfig struct {
-	Data         string `yaml:"data"`
-	Store        string `yaml:"store"`
-	KeepEvents   int    `yaml:"keep_events"`
-	Interface    string `yaml:"interface"`
-	DHCP         string `yaml:"dhcp"`
-	Pool         string `yaml:"pool"`
-	Router       string `yaml:"router"`
-	DNS          string `yaml:"dns"`
-	Networks     string `yaml:"networks"`
-	BootPrompt   string `yaml:"boot_prompt"`
-	HTTP         string `yaml:"http"`
-	HTTPS        string `yaml:"https"`
-	TLSCert      string `yaml:"tls_cert"`
-	TLSKey       string `yaml:"tls_key"`
-	PlainSecrets bool   `yaml:"plain_secrets"`
-	TFTP         string `yaml:"tftp"`
-	TFTPOnlyFrom string `yaml:"tftp_only_from"`
-	TFTPBlock    int    `yaml:"tftp_block"`
-	TFTPWindow   int    `yaml:"tftp_window"`
-	URL          string `yaml:"url"`
-	Ramdisk      string `yaml:"ramdisk"`
-	ImgVerify    string `yaml:"imgverify"`
-	Loaders      string `yaml:"loaders"`
-	UEFILoader   string `yaml:"uefi_loader"`
-	BIOSLoader   string `yaml:"bios_loader"`
-	KernelArgs   string `yaml:"kernel_args"`
-	Hooks        string `yaml:"hooks"`
-	HookAllow    string `yaml:"hook_allow"`
-	LogLevel     string `yaml:"log_level"`
+	Data             string `yaml:"data"`
+	Store            string `yaml:"store"`
+	KeepEvents       int    `yaml:"keep_events"`
+	Interface        string `yaml:"interface"`
+	DHCP             string `yaml:"dhcp"`
+	Pool             string `yaml:"pool"`
+	Router           string `yaml:"router"`
+	DNS              string `yaml:"dns"`
+	Networks         string `yaml:"networks"`
+	BootPrompt       string `yaml:"boot_prompt"`
+	HTTP             string `yaml:"http"`
+	HTTPS            string `yaml:"https"`
+	TLSCert          string `yaml:"tls_cert"`
+	TLSKey           string `yaml:"tls_key"`
+	PlainSecrets     bool   `yaml:"plain_secrets"`
+	TFTP             string `yaml:"tftp"`
+	TFTPOnlyFrom     string `yaml:"tftp_only_from"`
+	TFTPBlock        int    `yaml:"tftp_block"`
+	TFTPWindow       int    `yaml:"tftp_window"`
+	URL              string `yaml:"url"`
+	Ramdisk          string `yaml:"ramdisk"`
+	ImgVerify        string `yaml:"imgverify"`
+	Loaders          string `yaml:"loaders"`
+	UEFILoader       string `yaml:"uefi_loader"`
+	BIOSLoader       string `yaml:"bios_loader"`
+	KernelArgs       string `yaml:"kernel_args"`
+	Hooks            string `yaml:"hooks"`
+	Tasks            string `yaml:"task_dir"`
+	RecipesByAddress bool   `yaml:"recipes_by_address"`
+	HookAllow        string `yaml:"hook_allow"`
+	LogLevel         string `yaml:"log_level"`
 
 	// What no flag has.
 	LoaderFor []boot.LoaderFor  `yaml:"loader_for"`
@@ -120,8 +122,10 @@ func serveFlags(c *cobra.Command, cfg *serveConfig, file *string) {
 	f.StringVar(&cfg.UEFILoader, "uefi-loader", "snponly", "first loader of UEFI machines: snponly, ipxe, grub, or shim for Secure Boot")
 	f.StringVar(&cfg.BIOSLoader, "bios-loader", "undionly", "first loader of BIOS machines: undionly (iPXE), pxelinux, lpxelinux or grub")
 	f.StringVar(&cfg.KernelArgs, "kernel-args", "", "more kernel arguments for the ramdisk, e.g. console=ttyS0")
+	f.StringVar(&cfg.Tasks, "task-dir", "", "directory of tasks of your own, a folder to a task; one of the name of a shipped task takes its place")
+	f.BoolVar(&cfg.RecipesByAddress, "recipes-by-address", false, "give the recipe of a machine that is being installed at /ks too, to who has its address or says its MAC (X-RHN-Provisioning-MAC-0)")
 	f.StringVar(&cfg.Hooks, "hooks", "", "directory of the commands that hooks may run, as the user that runs the server (default: hooks run none)")
-	f.StringVar(&cfg.HookAllow, "hook-allow", "", "networks by comma that hooks may call though they are loopback, link-local or a cloud's metadata service")
+	f.StringVar(&cfg.HookAllow, "hook-allow", "", "networks by comma that hooks and mirrors may be called at though they are loopback, link-local or a cloud's metadata service")
 	f.StringVar(&cfg.LogLevel, "log-level", "info", "debug, info, warn or error")
 }
 
@@ -196,6 +200,9 @@ type server struct {
 	lock     *os.File // of the data directory, where the store has none
 	images   *repo.Images
 	ramdisks *repo.Files
+	trees    *repo.Trees
+	mirrors  *repo.Mirrors
+	repos    *api.Repos
 	broker   *broker.Broker
 	boot     *boot.Server
 	dhcp     *dhcp.Server
@@ -269,7 +276,11 @@ func (s *server) openBroker(ctx context.Context) error {
 		return err
 	}
 	cfg := broker.Config{Store: s.store, Key: key, BaseURL: s.url, AgentURL: s.agentURL, Args: extra,
-		Held: s.ramdisks.Held, Verify: s.cfg.ImgVerify != "off", TrustOnly: s.cfg.ImgVerify == "permanent", Menu: s.cfg.Menu, Log: s.log}
+		Held: s.ramdisks.Held, HeldTree: s.trees.Held, Verify: s.cfg.ImgVerify != "off", TrustOnly: s.cfg.ImgVerify == "permanent", Menu: s.cfg.Menu, Log: s.log}
+	cfg.Owner, cfg.RecipesByAddress = s.owner, s.cfg.RecipesByAddress
+	if s.cfg.Tasks != "" {
+		cfg.Tasks = os.DirFS(s.cfg.Tasks)
+	}
 	cfg.KeepEvents = time.Duration(s.cfg.KeepEvents) * 24 * time.Hour
 	if s.cert != nil {
 		cfg.CA = s.cert.CA
@@ -306,7 +317,8 @@ func (s *server) openBoot(context.Context) (err error) {
 	if err := s.reportLoaders(loaders); err != nil {
 		return err
 	}
-	s.boot, err = boot.New(boot.Config{BaseURL: s.url, Source: s.broker, Files: s.ramdisks, Loaders: loaders,
+	s.repos = &api.Repos{Broker: s.broker, Trees: s.trees, Mirrors: s.mirrors}
+	s.boot, err = boot.New(boot.Config{BaseURL: s.url, Source: s.broker, Files: s.ramdisks, Repo: s.repos.Open, Loaders: loaders,
 		Client: s.client, Observe: s.saw, Log: s.log})
 	return err
 }
@@ -334,6 +346,14 @@ func (s *server) reportLoaders(l boot.Loaders) error {
 		s.log.Info("boot loader", "name", f.Name, "path", f.Path, "package", f.Package, "version", f.Version, "sha256", f.SHA256)
 	}
 	return err
+}
+
+// owner says who has a lease of ours on an address, zero for nobody.
+func (s *server) owner(a netip.Addr) (mac boot.MAC) {
+	if s.dhcp != nil && dhcp.Mode(s.cfg.DHCP) == dhcp.ModeServer {
+		mac, _ = s.dhcp.MACOf(a)
+	}
+	return mac
 }
 
 // client says whose an address is, as far as DHCP was seen, or the link tells.
@@ -452,7 +472,7 @@ func (s *server) openAPI(context.Context) error {
 		return err
 	}
 	s.newToken = token
-	s.handler, err = api.New(api.Config{Broker: s.broker, Images: s.images, Files: s.ramdisks, Boot: s.boot, TokenHash: hash, BaseURL: s.url,
+	s.handler, err = api.New(api.Config{Broker: s.broker, Images: s.images, Files: s.ramdisks, Repos: s.repos, Boot: s.boot, TokenHash: hash, BaseURL: s.url,
 		Metrics: metrics(s.dhcp, s.tftp, s.log), PlainSecrets: s.cfg.PlainSecrets, Log: s.log})
 	if err != nil {
 		return err

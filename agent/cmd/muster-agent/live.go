@@ -45,7 +45,7 @@ func live(ctx context.Context, stdout io.Writer) error {
 		cmd := exec.CommandContext(ctx, "/proc/self/exe", "loop")
 		cmd.Args[0] = "muster-agent" // by which a busybox knows what to be
 		cmd.Env = append(os.Environ(), envKey+"="+key, envCause+"="+cause)
-		cmd.Stdout = stdout
+		cmd.Stdin, cmd.Stdout = os.Stdin, stdout // the console's, for a shell that an order opens
 		return cmd
 	})
 }
@@ -79,6 +79,7 @@ func loop(ctx context.Context, stdout io.Writer) error {
 			})
 		},
 	}
+	a.Rescue = (&rescuer{args: args, console: console}).open
 	if a.Key == "" {
 		a.Key = agent.NewKey()
 	}
@@ -107,22 +108,34 @@ func look(ctx context.Context, o probe.Options, last func(*probe.Result)) agent.
 
 // shell offers a shell on the console, for as long as the machine lives.
 func shell(ctx context.Context, console *agent.Console) {
-	for _, name := range []string{"/bbin/gosh", "/bin/gosh", "/bin/sh"} {
-		if _, err := os.Stat(name); err != nil {
-			continue
-		}
-		console.Printf("muster.shell: %s runs on this console", name)
-		for ctx.Err() == nil {
-			cmd := exec.CommandContext(ctx, name)
-			cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-			if err := cmd.Run(); err != nil {
-				console.Printf("%s: %v", name, err)
-			}
-			time.Sleep(time.Second)
-		}
+	name := findShell()
+	if name == "" {
+		console.Printf("muster.shell: this ramdisk has no shell")
 		return
 	}
-	console.Printf("muster.shell: this ramdisk has no shell")
+	console.Printf("muster.shell: %s runs on this console", name)
+	serveShell(ctx, name, console)
+}
+
+// findShell is the ramdisk's shell, or "".
+func findShell() string {
+	for _, name := range []string{"/bbin/gosh", "/bin/gosh", "/bin/sh"} {
+		if _, err := os.Stat(name); err == nil {
+			return name
+		}
+	}
+	return ""
+}
+
+func serveShell(ctx context.Context, name string, console *agent.Console) {
+	for ctx.Err() == nil {
+		cmd := exec.CommandContext(ctx, name)
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+		if err := cmd.Run(); err != nil {
+			console.Printf("%s: %v", name, err)
+		}
+		time.Sleep(time.Second)
+	}
 }
 
 func printVersion(w io.Writer) error {

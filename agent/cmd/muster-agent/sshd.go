@@ -30,20 +30,32 @@ const (
 const hostKeyFile = "/tmp/muster/ssh_host_key"
 
 // sshd listens on port 22 for who has one of the ramdisk's keys, for as long as the machine lives. It runs only when
-// the kernel line says muster.sshd (T56).
+// the kernel line says muster.sshd, or an order to rescue came (T56).
 func sshd(ctx context.Context, console *agent.Console) {
-	for _, name := range []string{sshProgram, sshKeys} {
-		if _, err := os.Stat(name); errors.Is(err, fs.ErrNotExist) {
-			console.Printf("muster.sshd: this ramdisk has no %s: build it with --ssh-key", name)
-			return
-		}
+	err := haveSSHD()
+	var fingerprint string
+	if err == nil {
+		fingerprint, err = writeHostKey(hostKeyFile)
 	}
-	fingerprint, err := writeHostKey(hostKeyFile)
 	if err != nil {
 		console.Printf("muster.sshd: %v", err)
 		return
 	}
 	console.Printf("muster.sshd: port 22 is open for the keys of this ramdisk; host key %s", fingerprint)
+	serveSSHD(ctx, console)
+}
+
+// haveSSHD says what the ramdisk lacks for an sshd.
+func haveSSHD() error {
+	for _, name := range []string{sshProgram, sshKeys} {
+		if _, err := os.Stat(name); errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("this ramdisk has no %s: build it with --ssh-key", name)
+		}
+	}
+	return nil
+}
+
+func serveSSHD(ctx context.Context, console *agent.Console) {
 	for ctx.Err() == nil {
 		cmd := exec.CommandContext(ctx, sshProgram, "-keys", sshKeys, "-privatekey", hostKeyFile, "-port", "22")
 		cmd.Stdout, cmd.Stderr = console.W, console.W

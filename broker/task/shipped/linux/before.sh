@@ -1,0 +1,2 @@
+#!/bin/sh
+{{template "_tell" .}}{{template "_guard" .}}

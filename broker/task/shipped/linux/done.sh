@@ -1,0 +1,2 @@
+#!/bin/sh
+{{template "_tell" .}}tell {{.Done | sh}}

@@ -1,0 +1,161 @@
+#!/bin/sh
+# Written by muster. tell URL [FILE] calls the broker; failed WHY sends the end of the installer's log, without tokens
+# and hashes, and ends the install there.
+run=/tmp/muster
+mkdir -p $run
+tell() {
+	if command -v curl >/dev/null; then
+		curl -fsS -m 20 --retry 5 -o /dev/null ${2:+--data-binary "@$2"} "$1"
+	else
+		wget -q -T 20 -t 5 -O /dev/null ${2:+--post-file="$2"} "$1"
+	fi
+}
+failed() {
+	echo "muster: $1" >&2
+	if [ -e "${log-}" ]; then
+		tail -c 60000 "$log" | sed -e s/'node2.7.00ff00ff'/TOKEN/g -e s/'node2.8.0f0f0f0f'/TOKEN/g -e 's/\$[0-9a-z]*\$[.\/A-Za-z0-9$=]*/HASH/g' >$run/log
+		[ ! -s $run/log ] || tell 'http://[2001:db8::10]:8080/node/v1/install/node2.7.00ff00ff/log/install' $run/log || :
+	fi
+	printf 'msg=%s' "$1" | sed 's/%/%25/g;s/&/%26/g;s/+/%2B/g;s/;/%3B/g' >$run/why
+	tell 'http://[2001:db8::10]:8080/node/v1/install/node2.7.00ff00ff/failed/install' $run/why || :
+}
+log=/var/log/syslog
+printf %s '#!/bin/sh
+# Written by muster. tell URL [FILE] calls the broker; failed WHY sends the end of the installer'\''s log, without tokens
+# and hashes, and ends the install there.
+run=/tmp/muster
+mkdir -p $run
+tell() {
+	if command -v curl >/dev/null; then
+		curl -fsS -m 20 --retry 5 -o /dev/null ${2:+--data-binary "@$2"} "$1"
+	else
+		wget -q -T 20 -t 5 -O /dev/null ${2:+--post-file="$2"} "$1"
+	fi
+}
+failed() {
+	echo "muster: $1" >&2
+	if [ -e "${log-}" ]; then
+		tail -c 60000 "$log" | sed -e s/'\''node2.7.00ff00ff'\''/TOKEN/g -e s/'\''node2.8.0f0f0f0f'\''/TOKEN/g -e '\''s/\$[0-9a-z]*\$[.\/A-Za-z0-9$=]*/HASH/g'\'' >$run/log
+		[ ! -s $run/log ] || tell '\''http://[2001:db8::10]:8080/node/v1/install/node2.7.00ff00ff/log/install'\'' $run/log || :
+	fi
+	printf '\''msg=%s'\'' "$1" | sed '\''s/%/%25/g;s/&/%26/g;s/+/%2B/g;s/;/%3B/g'\'' >$run/why
+	tell '\''http://[2001:db8::10]:8080/node/v1/install/node2.7.00ff00ff/failed/install'\'' $run/why || :
+}
+# Is the disk with that name here the one that was chosen? Nothing is written unless its size and serial number are those
+# that were reported.
+disk='\''/dev/disk/by-id/nvme-eui.0025388b71b2f4d6'\''
+bytes='\''1000204886016'\''
+serial='\''S4EV'\''\'\'''\''NF0M$(x) 2'\''
+stop() {
+	failed "$1: no disk was touched"
+	exit 1
+}
+case '\''anna'\'' in
+root | [!a-z_]* | *[!a-z0-9_-]*) stop '\''user is not a name of an account: want small letters, digits, _ and -'\'' ;;
+esac
+wait=0
+while [ ! -e "$disk" ] && [ $wait -lt 60 ]; do
+	sleep 1
+	wait=$((wait + 1))
+done
+dev=$(readlink -f "$disk") && [ -e "$disk" ] || stop "there is no disk $disk here"
+block=/sys/class/block/${dev##*/}
+serials() {
+	for f in serial device/serial; do
+		[ ! -r $block/$f ] || tr -d '\''\000'\'' <$block/$f
+		echo
+	done
+	[ ! -r $block/device/vpd_pg80 ] || tail -c +5 $block/device/vpd_pg80 | tr -d '\''\000'\''
+	echo
+	udevadm info --query=property --name="$dev" 2>/dev/null | sed -n '\''s/^ID_[A-Z_]*SERIAL[A-Z_]*=//p'\''
+}
+has=$(($(cat $block/size) * 512)) || stop "the size of $disk can not be read"
+[ "$has" = "$bytes" ] || stop "$disk has $has bytes, and the disk that was chosen $bytes"
+if [ -n "$serial" ]; then
+	serials | sed '\''s/^ *//;s/ *$//'\'' | grep -qxF -e "$serial" -e "0x$serial" || stop "$disk has not the serial number $serial that was chosen"
+fi
+tell '\''http://[2001:db8::10]:8080/node/v1/install/node2.7.00ff00ff/phase/partition'\'' || :
+
+' >$run/before.sh
+printf %s '#!/bin/sh
+# Written by muster, and run in the installed system before its first boot.
+set -e
+put() {
+	mkdir -p "${1%/*}"
+	: >"$1"
+	chmod "$2" "$1"
+	printf %s "$3" | base64 -d >"$1"
+}
+put /etc/muster/token 600 '\''bm9kZTIuNy4wMGZmMDBmZgo='\''
+put /usr/local/sbin/muster-first-boot 755 '\''IyEvYmluL3NoCiMgV3JpdHRlbiBieSBtdXN0ZXIuIFRlbGxzIHRoZSBicm9rZXIsIG9uY2UsIHRoYXQgdGhpcyBzeXN0ZW0gY2FtZSB1cCBmcm9tIGl0cyBvd24gZGlzaywgdGhlbiByZW1vdmVzIHRoZSB0b2tlbi4KIyA0MDQgaXMgZmluYWw6IHRoZSB0b2tlbiB3YXMgdXNlZCBvciB0aGUgaW5zdGFsbCBpcyBvdmVyOyBhbnl0aGluZyBlbHNlIGlzIHRyaWVkIGFnYWluLgpzZXJ2ZXI9J2h0dHA6Ly9bMjAwMTpkYjg6OjEwXTo4MDgwJwpzdGFnZT0nZmlyc3QtYm9vdCcKdG9rZW49L2V0Yy9tdXN0ZXIvdG9rZW4Kd2FpdD0xCndoaWxlIDo7IGRvCgljb2RlPSQocHJpbnRmICdoZWFkZXIgPSAiQXV0aG9yaXphdGlvbjogQmVhcmVyICVzIlxuJyAiJChjYXQgJHRva2VuKSIgfCBjdXJsIC1LIC0gLXNTIC1vIC9kZXYvbnVsbCAtdyAnJXtodHRwX2NvZGV9JyAtbSAyMCBcCgkJLS1kYXRhLXVybGVuY29kZSAiaG9zdG5hbWU9JChjYXQgL3Byb2Mvc3lzL2tlcm5lbC9ob3N0bmFtZSkiIFwKCQktLWRhdGEtdXJsZW5jb2RlICJyb290PSQoZmluZG1udCAtbm8gUEFSVFVVSUQgLykiIFwKCQktLWRhdGEtdXJsZW5jb2RlICJib290X2lkPSQoY2F0IC9wcm9jL3N5cy9rZXJuZWwvcmFuZG9tL2Jvb3RfaWQpIiBcCgkJLS1kYXRhLXVybGVuY29kZSAia2VybmVsPSQoY2F0IC9wcm9jL3N5cy9rZXJuZWwvb3NyZWxlYXNlKSIgXAoJCSIkc2VydmVyL25vZGUvdjEvc3RhZ2UvJHN0YWdlIikKCWNhc2UgJGNvZGUgaW4KCTI/PykgZWNobyAibXVzdGVyOiB0b2xkICRzZXJ2ZXI6ICRzdGFnZSBpcyBkb25lIjsgYnJlYWsgOzsKCTQwNCkgZWNobyAibXVzdGVyOiAkc2VydmVyIGRvZXMgbm90IHdhaXQgZm9yICRzdGFnZSI7IGJyZWFrIDs7Cgllc2FjCgllY2hvICJtdXN0ZXI6ICRzZXJ2ZXIgYW5zd2VyZWQgJHtjb2RlOi1ub3RoaW5nfTsgdHJ5aW5nIGFnYWluIGluICR3YWl0IHMiCglzbGVlcCAkd2FpdAoJWyAkd2FpdCAtZ2UgNjAgXSB8fCB3YWl0PSQoKHdhaXQgKiAyKSkKZG9uZQpybSAtZiAkdG9rZW4K'\''
+put /etc/systemd/system/muster-first-boot.service 644 '\''W1VuaXRdCkRlc2NyaXB0aW9uPVRlbGwgbXVzdGVyIHRoYXQgdGhpcyBtYWNoaW5lIGNhbWUgdXAgZnJvbSBpdHMgb3duIGRpc2sKV2FudHM9bmV0d29yay1vbmxpbmUudGFyZ2V0CkFmdGVyPW5ldHdvcmstb25saW5lLnRhcmdldApDb25kaXRpb25QYXRoRXhpc3RzPS9ldGMvbXVzdGVyL3Rva2VuCgpbU2VydmljZV0KVHlwZT1vbmVzaG90CkV4ZWNTdGFydD0vdXNyL2xvY2FsL3NiaW4vbXVzdGVyLWZpcnN0LWJvb3QKVGltZW91dFN0YXJ0U2VjPWluZmluaXR5CgpbSW5zdGFsbF0KV2FudGVkQnk9bXVsdGktdXNlci50YXJnZXQK'\''
+mkdir -p /etc/systemd/system/multi-user.target.wants
+ln -sf ../muster-first-boot.service /etc/systemd/system/multi-user.target.wants/
+user='\''anna'\''
+put /etc/sudoers.d/muster 440 '\'''\''
+printf '\''%s ALL=(ALL:ALL) %s\n'\'' "$user" ALL >/etc/sudoers.d/muster
+keys=$(getent passwd "$user" | cut -d: -f6)/.ssh
+mkdir -p -m 700 "$keys"
+printf '\''%s\n'\'' '\''ssh-ed25519 AAAAC3Nz anna'\''\'\'''\''s "key" $(reboot) ]]> %end'\'' '\''ssh-rsa AAAAB3Nz 機械'\'' >>"$keys/authorized_keys"
+chmod 600 "$keys/authorized_keys"
+chown -R "$user:" "$keys"
+if [ -e /lib/systemd/system/systemd-timesyncd.service ]; then
+	mkdir -p /etc/systemd/timesyncd.conf.d
+	printf '\''[Time]\nNTP=%s\n'\'' '\''192.0.2.1 ntp.example.net'\'' >/etc/systemd/timesyncd.conf.d/muster.conf
+fi
+put /root/muster-post 700 '\''IyEvYmluL3NoCiMgaXQncyAke0hPTUV9IF1dPiAmYW1wOyAicXVvdGVkIgolZW5kCmNhdCA8PCdFT0YnCiQocmVib290KSBgcmVib290YCDDqeapnwpFT0YK'\''
+(cd / && HOME=/root /root/muster-post </dev/null)
+rm -f /root/muster-post
+! command -v restorecon >/dev/null || restorecon -RF /etc/muster /etc/systemd/system /usr/local/sbin "$keys" || :
+
+' >$run/target.sh
+printf %s '#!/bin/sh
+# Written by muster. tell URL [FILE] calls the broker; failed WHY sends the end of the installer'\''s log, without tokens
+# and hashes, and ends the install there.
+run=/tmp/muster
+mkdir -p $run
+tell() {
+	if command -v curl >/dev/null; then
+		curl -fsS -m 20 --retry 5 -o /dev/null ${2:+--data-binary "@$2"} "$1"
+	else
+		wget -q -T 20 -t 5 -O /dev/null ${2:+--post-file="$2"} "$1"
+	fi
+}
+failed() {
+	echo "muster: $1" >&2
+	if [ -e "${log-}" ]; then
+		tail -c 60000 "$log" | sed -e s/'\''node2.7.00ff00ff'\''/TOKEN/g -e s/'\''node2.8.0f0f0f0f'\''/TOKEN/g -e '\''s/\$[0-9a-z]*\$[.\/A-Za-z0-9$=]*/HASH/g'\'' >$run/log
+		[ ! -s $run/log ] || tell '\''http://[2001:db8::10]:8080/node/v1/install/node2.7.00ff00ff/log/install'\'' $run/log || :
+	fi
+	printf '\''msg=%s'\'' "$1" | sed '\''s/%/%25/g;s/&/%26/g;s/+/%2B/g;s/;/%3B/g'\'' >$run/why
+	tell '\''http://[2001:db8::10]:8080/node/v1/install/node2.7.00ff00ff/failed/install'\'' $run/why || :
+}
+cp $run/target.sh /target/root/muster-target.sh
+in-target sh /root/muster-target.sh || {
+	failed '\''the script in the installed system ended with an error'\''
+	exit 1
+}
+rm -f /target/root/muster-target.sh
+tell '\''http://[2001:db8::10]:8080/node/v1/install/node2.7.00ff00ff/done/install'\''
+' >$run/late.sh
+phase='http://[2001:db8::10]:8080/node/v1/install/node2.7.00ff00ff/phase/'
+tell ${phase}start || :
+# The installer calls nobody when a step of it fails, but its main menu writes that into the log.
+watch() {
+	told=
+	while sleep 5; do
+		for step in bootstrap-base/base pkgsel/packages grub-installer/boot-loader finish-install/finish; do
+			case $told in *" $step "*) continue ;; esac
+			if grep -q "main-menu.*Menu item '${step%/*}' selected" $log; then
+				told="$told $step "
+				tell "$phase${step#*/}" || :
+			fi
+		done
+		step=$(sed -n "s/.*main-menu.*Menu item '\([a-z0-9-]*\)' failed.*/\1/p" $log | tail -n 1)
+		if [ -n "$step" ]; then
+			failed "the installer's step $step failed"
+			return
+		fi
+	done
+}
+watch </dev/null >/dev/null 2>&1 &

@@ -1,0 +1,19 @@
+# Written by muster. Tells the broker, once, that Windows came up from its own disk, then removes what holds tokens and
+# passwords.
+$ProgressPreference = 'SilentlyContinue'
+[Net.ServicePointManager]::SecurityProtocol = 'Tls12'
+$form = @{ hostname = $env:COMPUTERNAME; kernel = [Environment]::OSVersion.VersionString }
+$wait = 1
+while ($true) {
+    $status = 0
+    try {
+        Invoke-WebRequest -UseBasicParsing -Method Post -Uri 'https://muster.example.net:8443/node/v1/install/node3.1.00ff00ff/done/first-boot' -Body $form -TimeoutSec 20 | Out-Null
+        break
+    } catch {
+        if ($_.Exception.Response) { $status = [int]$_.Exception.Response.StatusCode }
+    }
+    if ($status -eq 404) { break } # the broker waits for it no more
+    Start-Sleep $wait
+    $wait = [Math]::Min(60, 2 * $wait)
+}
+Remove-Item -Force -ErrorAction SilentlyContinue "$env:SystemRoot\Panther\unattend.xml", $PSCommandPath
