@@ -1,7 +1,9 @@
 package task
 
 import (
+	"bytes"
 	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
@@ -71,7 +73,11 @@ type document struct {
 
 func documents(t *Task) (list []document) {
 	for _, r := range t.Recipes {
-		list = append(list, document{r.Name, orElse(r.Format, render.FormatOf(r.template())), func(v Values) (string, error) { return t.render(r.template(), v) }, t.texts[r.template()], t})
+		format := orElse(r.Format, render.FormatOf(r.template()))
+		if format == "ks" && t.Name == "esxi" {
+			format = "esxi"
+		}
+		list = append(list, document{r.Name, format, func(v Values) (string, error) { return t.render(r.template(), v) }, t.texts[r.template()], t})
 	}
 	for _, f := range t.Files {
 		if f.Template != "" {
@@ -290,48 +296,40 @@ func differ(harmless, got []token, replace *strings.Replacer) string {
 
 var base64Form = regexp.MustCompile(`^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2,3}=*)?$`)
 
-func narrow(b []byte) string {
-	var units []uint16
-	for i := 0; i+1 < len(b); i += 2 {
-		units = append(units, uint16(b[i])|uint16(b[i+1])<<8)
+// differInside looks into a value that is a text of its own: a script, or one in base64.
+// fromUTF16 is Windows' text of a password, or the bytes as they are.
+func fromUTF16(b []byte) string {
+	if len(b)%2 != 0 || !bytes.HasSuffix(b, []byte("P\x00a\x00s\x00s\x00w\x00o\x00r\x00d\x00")) {
+		return string(b)
+	}
+	units := make([]uint16, len(b)/2)
+	for i := range units {
+		units[i] = binary.LittleEndian.Uint16(b[2*i:])
 	}
 	return string(utf16.Decode(units))
 }
 
-const dataURL = "data:;base64," // RFC 2397, as Ignition has files
-
-// differInside looks into a value that is a text of its own: a script or a configuration, or one in base64.
 func differInside(harmless, got string, replace *strings.Replacer) string {
-	harmless, got = strings.TrimPrefix(harmless, dataURL), strings.TrimPrefix(got, dataURL)
 	if base64Form.MatchString(harmless) && base64Form.MatchString(got) {
 		h, hErr := base64.StdEncoding.DecodeString(harmless)
 		g, gErr := base64.StdEncoding.DecodeString(got)
 		if hErr == nil && gErr == nil {
-			harmless, got = string(h), string(g)
-			if len(h) > 1 && h[1] == 0 { // UTF-16, in which Windows wants its passwords
-				harmless, got = narrow(h), narrow(g)
-			}
+			harmless, got = fromUTF16(h), fromUTF16(g)
 		}
 	}
 	if replace.Replace(harmless) == got {
 		return ""
 	}
-	format := ""
-	switch {
-	case strings.HasPrefix(harmless, "#!/"):
-		format = "sh"
-	case strings.HasPrefix(harmless, "{"):
-		format = "json"
-	default:
+	if !strings.HasPrefix(harmless, "#!/") {
 		return fmt.Sprintf("%q became %q", harmless, got)
 	}
-	h, err := tokens(format, harmless)
+	h, err := tokens("sh", harmless)
 	if err != nil {
 		return err.Error()
 	}
-	g, err := tokens(format, got)
+	g, err := tokens("sh", got)
 	if err != nil {
-		return fmt.Sprintf("what is inside it does not parse: %v", err)
+		return fmt.Sprintf("a script inside it does not parse: %v", err)
 	}
 	return differ(h, g, replace)
 }

@@ -81,13 +81,16 @@ func loadFolders(folders []folder, there map[string]*Task) (map[string]*Task, er
 	return l.loaded, nil
 }
 
-// Load reads one task from its folder, which extends none.
-func Load(dir fs.FS) (*Task, error) {
+// Load reads one task from its folder. It may extend those that are there.
+func Load(dir fs.FS, there map[string]*Task) (*Task, error) {
 	f, err := readFolder(dir, ".")
 	if err != nil {
 		return nil, err
 	}
-	l := loader{folders: map[string]folder{f.task.Name: f}, loaded: map[string]*Task{}, under: map[string]bool{}}
+	l := loader{folders: map[string]folder{f.task.Name: f}, loaded: maps.Clone(there), under: map[string]bool{}}
+	if l.loaded == nil {
+		l.loaded = map[string]*Task{}
+	}
 	return l.load(f.task.Name)
 }
 

@@ -350,7 +350,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"a function that is not ours", oneFile, "{{env \"HOME\"}}", []string{`"env" not defined`}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := Load(oneTemplate(tt.yaml, tt.template))
+			_, err := Load(oneTemplate(tt.yaml, tt.template), nil)
 			if err == nil {
 				t.Fatal("it was loaded")
 			}
@@ -361,7 +361,7 @@ func TestLoadRefuses(t *testing.T) {
 			}
 		})
 	}
-	if _, err := Load(fstest.MapFS{}); err == nil {
+	if _, err := Load(fstest.MapFS{}, nil); err == nil {
 		t.Error("a folder without task.yaml was loaded")
 	}
 }
@@ -394,7 +394,7 @@ func TestT19TemplatesAreBounded(t *testing.T) {
 		"one that prints much at a time": `{{printf "%900000d" 1 | line}}`,
 		"one that calls itself":          `{{define "a"}}{{template "a"}}{{end}}{{template "a"}}`,
 	} {
-		if _, err := Load(oneTemplate(oneFile, template)); err == nil || !strings.Contains(err.Error(), "x: ") {
+		if _, err := Load(oneTemplate(oneFile, template), nil); err == nil || !strings.Contains(err.Error(), "x: ") {
 			t.Errorf("%s: Load: %v; want an error that names the template", name, err)
 		}
 	}
@@ -405,7 +405,7 @@ func TestT19TemplatesAreBounded(t *testing.T) {
 		"one that prints much":        `{{range .Node.Tags}}{{$.Node.ID | line}}{{end}}`,
 		"one that gives up":           `{{fail "no disk for this"}}`,
 	} {
-		task, err := Load(oneTemplate(oneFile, template))
+		task, err := Load(oneTemplate(oneFile, template), nil)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}

@@ -165,8 +165,6 @@ func parseKickstart(text string) (k kickstart) {
 		switch {
 		case k.open && strings.TrimSpace(line) == "%end":
 			k.open = false
-		case strings.HasPrefix(line, "%pre") || strings.HasPrefix(line, "%post") || strings.HasPrefix(line, "%firstboot"):
-			k.sections, k.open = append(k.sections, section{head: line}), true
 		case k.open:
 			k.sections[len(k.sections)-1].body += line + "\n"
 		case strings.HasPrefix(line, "%"):
@@ -177,7 +175,6 @@ func parseKickstart(text string) (k kickstart) {
 			}
 		}
 	}
-	k.open = k.open && strings.Contains(text, "\n%end\n") // ESXi's end where the next begins
 	return k
 }
 

@@ -35,7 +35,7 @@ agent/facts, boot, boot/pin, broker, broker/repo               < broker/api, bro
 tools/lab/peers                                                < tools/lab/peers/measure
 boot, broker, broker/api, tools/lab/peers                      < tools/lab
 boot                                                           < tools/storm
-agent/facts, boot, boot/dhcp, boot/kargs, boot/pin, boot/tftp, broker, broker/api, broker/repo, broker/repo/disc, broker/store, initramfs, tools/lab, tools/lab/peers, tools/storm < tools/muster
+agent/facts, boot, boot/dhcp, boot/kargs, boot/pin, boot/tftp, broker, broker/api, broker/repo, broker/repo/disc, broker/store, broker/task, initramfs, tools/lab, tools/lab/peers, tools/storm < tools/muster
 `
 
 // owners says who alone imports a library: its types stay behind that package's own.

@@ -37,7 +37,7 @@ func rootCommand() *cobra.Command {
 	o.token, o.ca = os.Getenv("MUSTER_TOKEN"), os.Getenv("MUSTER_CA")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(serveCommand(), applyCommand(o), planCommand(o), getCommand(o), describeCommand(o), explainCommand(o), timelineCommand(o),
-		renderCommand(o), nodeCommand(o), repoCommand(o), deleteCommand(o), ramdiskCommand(o), dhcpConfigCommand(""), labCommand(),
+		renderCommand(o), nodeCommand(o), repoCommand(o), taskCommand(o), deleteCommand(o), ramdiskCommand(o), dhcpConfigCommand(""), labCommand(),
 		doctorCommand(o), eventsCommand(o), tokenCommand(o), hookCommand(o), backupCommand(), restoreCommand())
 	return root
 }
