@@ -52,7 +52,7 @@ func called(t *testing.T, args ...string) (code int, out, errOut string) {
 func TestWrongCallsAreStatusTwo(t *testing.T) {
 	for _, args := range [][]string{{"bogus"}, {"node", "bogus"}, {"ramdisk", "bogus"}, {"get"}, {"get", "colours"}, {"get", "nodes", "a", "b"}, {"get", "nodes", "--bogus"},
 		{"describe", "node"}, {"node", "hold"}, {"timeline"}, {"token", "create"}, {"apply"}, {"explain", "a", "b"}, {"get", "events", "--since", "never"}, {"--server", "x", "get", "nodes"},
-		{"token", "create", "x", "--expires", "-1h"}, {"hook", "dead"}, {"hook", "retry"}, {"hook", "retry", "h", "x"}, {"hook", "try", "h"}} {
+		{"token", "create", "x", "--expires", "-1h"}, {"hook", "dead"}, {"hook", "retry"}, {"hook", "retry", "h", "x"}, {"hook", "try", "h"}, {"task", "show"}, {"task", "lint"}, {"task", "list", "x"}} {
 		code, out, errOut := called(t, args...)
 		if code != 2 || !strings.HasPrefix(errOut, "muster: ") || out != "" {
 			t.Errorf("muster %s = %d, %q, %q; want 2 and a word of why", strings.Join(args, " "), code, out, errOut)
@@ -99,7 +99,7 @@ func TestJSONOfEveryCommand(t *testing.T) {
 		{"node protect", "node1"}, {"node unprotect", "all"}, {"node hold", "node1"}, {"node release", "node1"}, {"node resolve", "node1,node1"}, {"node abort", "node1,node1"}, {"node reinstall", "node1,node1"},
 		{"plan", "-f " + file}, {"node meta", "node1 a=1 b-"}, {"node pin", "node1,node1 --policy p"}, {"node unpin", "node1"}, {"node clean", "node1,node1"}, {"node inspect", "node1,node1"},
 		{"node manage", "node1,node1"}, {"node provide", "node1,node1"}, {"node deploy", "node1,node1"}, {"node undeploy", "node1,node1"},
-		{"hook dead", "h"}, {"hook retry", "h"}, {"hook try", "h node1"}, {"token create", "alice"}, {"token list", ""}, {"token revoke", "alice"}, {"node delete", "all --yes"}, {"delete", "tag a"},
+		{"hook dead", "h"}, {"hook retry", "h"}, {"hook try", "h node1"}, {"token create", "alice"}, {"token list", ""}, {"task list", ""}, {"task show", "debian"}, {"task lint", "debian"}, {"token revoke", "alice"}, {"node delete", "all --yes"}, {"delete", "tag a"},
 	}
 	root, all := rootCommand(), map[string]*cobra.Command{}
 	finish(root)
