@@ -250,4 +250,3 @@ func faultOf(task, node string, err error) fault {
 	f.Line, _ = strconv.Atoi(m[3]) // digits
 	return f
 }
-
