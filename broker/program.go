@@ -23,9 +23,17 @@ func told(r *facts.Report) map[string]string {
 		data["exit_status"] = fmt.Sprint(*r.ExitStatus)
 	}
 	if output := lastLines(r.Output, maxOutput); output != "" {
-		data["output"] = printableLines(output)
+		data["output"] = strings.Map(withoutControl, output)
 	}
 	return data
+}
+
+// withoutControl leaves nothing in a text that a terminal would obey.
+func withoutControl(r rune) rune {
+	if r != '\n' && r != '\t' && (r < 0x20 || r == 0x7f) {
+		return '?'
+	}
+	return r
 }
 
 // lastLines are as many whole lines from the end as fit, one below the other.

@@ -193,8 +193,8 @@ func testAgentRuns(t *testing.T, ramdisk []byte) {
 		t.Fatal(err)
 	}
 	out, err := exec.Command(program).CombinedOutput()
-	if err != nil || string(out) != "embedded " {
-		t.Errorf("the agent says %q, %v; its settings should be those of the toolchain", out, err)
+	if err != nil || string(out) != "embedded  -tags="+strings.Join(buildTags, ",") {
+		t.Errorf("the agent says %q, %v; its settings should be those of the toolchain and the userland's tags", out, err)
 	}
 }
 
