@@ -12,14 +12,17 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/klauspost/compress/zstd"
 
+	"muster/agent/chunk"
 	"muster/agent/facts"
 )
 
@@ -57,6 +60,13 @@ func pack(t *testing.T, raw []byte, compression string) []byte {
 		w = z
 	case "gzip":
 		w = gzip.NewWriter(&b)
+	case "xz": // the library takes a minute for what the program does in a second
+		xz := exec.Command("xz", "-0")
+		xz.Stdin, xz.Stdout = bytes.NewReader(raw), &b
+		if err := xz.Run(); err != nil {
+			t.Skipf("xz: %v", err)
+		}
+		return b.Bytes()
 	default:
 		return raw
 	}
@@ -110,6 +120,18 @@ func newImageCase(t *testing.T, compression string) *imageCase {
 	return c
 }
 
+// chunked puts the list of the image's chunks beside it and into the order.
+func (c *imageCase) chunked(t *testing.T) {
+	t.Helper()
+	list, err := chunk.Read(bytes.NewReader(c.raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := list.Encode()
+	c.b.files["/image/chunks"] = b
+	c.order.Image.Chunks = &facts.Chunks{Path: "/image/chunks", SizeBytes: int64(len(b)), SHA256: sha(b)}
+}
+
 // run obeys the order and gives its last report.
 func (c *imageCase) run(t *testing.T) facts.Report {
 	t.Helper()
@@ -139,23 +161,82 @@ func (c *imageCase) unbootable(t *testing.T) {
 }
 
 func TestWriteImage(t *testing.T) {
-	for _, compression := range []string{"zstd", "gzip", "none"} {
+	for _, compression := range []string{"zstd", "gzip", "xz", "none"} {
+		for _, chunked := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, with a list of chunks %t", compression, chunked), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					c := newImageCase(t, compression)
+					if chunked {
+						c.chunked(t)
+					}
+					old := rawImage(diskSize) // an old system
+					old[6<<20] = 1            // where the image has zeros
+					put(t, c.disk, string(old))
+					c.order.Image.Wipe = true
+					got := c.run(t)
+					if got.Status != facts.StatusDone || got.DoneBytes != int64(len(c.raw)) || got.TimingMS == nil {
+						t.Fatalf("report %+v\n%s", got, c.s)
+					}
+					disk := read(t, c.disk)
+					if !bytes.Equal(disk[:len(c.raw)], c.raw) {
+						t.Error("the disk does not hold the image")
+					}
+					if !bytes.Equal(disk[diskSize-endBytes:], make([]byte, endBytes)) {
+						t.Error("the end of the disk still holds the backup table of the old system")
+					}
+				})
+			})
+		}
+	}
+}
+
+// Of a plain image with a list, chunks of zeros are not asked for.
+func TestZerosAreNotFetched(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newImageCase(t, "none")
+		clear(c.raw[4<<20 : 12<<20]) // chunks 1 and 2
+		c.b.files["/image/debian"] = c.raw
+		c.order.Image.SHA256 = sha(c.raw)
+		c.chunked(t)
+		var spans []string
+		c.b.before = func(_ http.ResponseWriter, r *http.Request) bool {
+			if r.URL.Path == "/image/debian" {
+				spans = append(spans, r.Header.Get("Range"))
+			}
+			return false
+		}
+		if got := c.run(t); got.Status != facts.StatusDone || !bytes.Equal(read(t, c.disk)[:len(c.raw)], c.raw) {
+			t.Fatalf("report %+v\n%s", got, c.s)
+		}
+		if diff := cmp.Diff([]string{"bytes=0-4194303", "bytes=12582912-14680575"}, spans); diff != "" {
+			t.Errorf("asked for (-want +got)\n%s", diff)
+		}
+	})
+}
+
+// No byte of a chunk that is not the promised one reaches the disk, though what was before it has.
+func TestAWrongChunkIsNotWritten(t *testing.T) {
+	for _, compression := range []string{"none", "gzip", "xz", "zstd"} {
 		t.Run(compression, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c := newImageCase(t, compression)
-				old := rawImage(diskSize) // an old system
-				put(t, c.disk, string(old))
-				c.order.Image.Wipe = true
+				c.chunked(t)
+				bad := bytes.Clone(c.raw)
+				bad[13<<20] ^= 1 // in chunk 3
+				c.b.files["/image/debian"] = pack(t, bad, compression)
+				c.order.Image.SizeBytes, c.order.Image.SHA256 = int64(len(c.b.files["/image/debian"])), sha(c.b.files["/image/debian"])
 				got := c.run(t)
-				if got.Status != facts.StatusDone || got.DoneBytes != int64(len(c.raw)) || got.TimingMS == nil {
-					t.Fatalf("report %+v\n%s", got, c.s)
+				want := "write the image: bytes 12582912 to 14680575 of the image have sha256 " + sha(bad[12<<20:]) + "; " + sha(c.raw[12<<20:]) + " was promised"
+				if got.Status != facts.StatusFailed || got.Message != want {
+					t.Errorf("report %q %q; want failed %q", got.Status, got.Message, want)
 				}
+				c.unbootable(t)
 				disk := read(t, c.disk)
-				if !bytes.Equal(disk[:len(c.raw)], c.raw) {
-					t.Error("the disk does not hold the image")
+				if !bytes.Equal(disk[12<<20:], make([]byte, diskSize-12<<20)) {
+					t.Error("a part of the wrong chunk is on the disk")
 				}
-				if !bytes.Equal(disk[diskSize-endBytes:], make([]byte, endBytes)) {
-					t.Error("the end of the disk still holds the backup table of the old system")
+				if !bytes.Equal(disk[endBytes:12<<20], c.raw[endBytes:12<<20]) {
+					t.Error("what was right before it is not on the disk")
 				}
 			})
 		})
@@ -171,7 +252,7 @@ func TestRefusedBeforeTheFirstByte(t *testing.T) {
 		content []byte
 		message string
 	}{
-		{"F46: a disk smaller than the image", func(c *imageCase) { c.order.Image.RawBytes = diskSize + 1 }, nil,
+		{"F46: a disk smaller than the image", func(c *imageCase) { c.order.Image.RawBytes, c.order.Image.SizeBytes = diskSize+1, diskSize+1 }, nil,
 			"check the disk: the image has 20971521 bytes; disk sda has 20971520"},
 		{"T52: a disk that is gone", func(c *imageCase) { c.order.Image.Disk.ID = "naa.6000" }, nil,
 			`find the disk: no disk has the id "naa.6000" now`},
@@ -197,6 +278,20 @@ func TestRefusedBeforeTheFirstByte(t *testing.T) {
 			`check the disk: compression "qcow2" is not known`},
 		{"no sum", func(c *imageCase) { c.order.Image.SHA256 = "" }, nil,
 			`check the disk: "" is no SHA-256 sum`},
+		{"a plain image of two sizes", func(c *imageCase) { c.order.Image.RawBytes-- }, nil,
+			"check the disk: a plain image of 14680576 bytes that unpacks to 14680575 is none"},
+		{"no such image", func(c *imageCase) { delete(c.b.files, "/image/debian") }, nil,
+			`look at the image: read "/image/debian" at byte 0: 404 Not Found: 404 page not found`},
+		{"an image that is no zstd file", func(c *imageCase) { c.order.Image.Compression, c.order.Image.RawBytes = "zstd", 1<<20 }, nil,
+			"look at the image: unpack the image at byte 0: invalid input: magic number mismatch"},
+		{"a list of chunks that is another", func(c *imageCase) { c.b.files["/image/chunks"][70] ^= 1 }, nil,
+			"read the list of chunks: its sha256 is f4dbbae40ba37a79"},
+		{"a list of chunks that is too long for the memory", func(c *imageCase) { c.order.Image.Chunks.SizeBytes = 1 << 30 }, nil,
+			"check the disk: a list of chunks of 1073741824 bytes with the sum"},
+		{"a list of an image of another size", func(c *imageCase) { c.order.Image.RawBytes--; c.order.Image.Compression = "gzip" }, nil,
+			"read the list of chunks: it is of an image of 14680576 bytes; the order says 14680575"},
+		{"a first chunk that is not the promised one", func(c *imageCase) { c.b.files["/image/debian"][600] ^= 1 }, nil,
+			"look at the image: bytes 0 to 4194303 of the image have sha256"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -204,8 +299,11 @@ func TestRefusedBeforeTheFirstByte(t *testing.T) {
 				before := make([]byte, diskSize)
 				copy(before, row.content)
 				put(t, c.disk, string(before))
+				if strings.Contains(row.name, "chunk") || strings.Contains(row.name, "list") {
+					c.chunked(t)
+				}
 				row.change(c)
-				if got := c.run(t); got.Status != facts.StatusFailed || got.Message != row.message {
+				if got := c.run(t); got.Status != facts.StatusFailed || !strings.HasPrefix(got.Message, row.message) {
 					t.Errorf("report %q %q; want failed %q", got.Status, got.Message, row.message)
 				}
 				c.untouched(t, before)
@@ -249,8 +347,6 @@ func TestBadImage(t *testing.T) {
 				return io.MultiReader(b, endless{})
 			}
 		}, func(*imageCase) string { return "the broker serves more than the 14680576 bytes that it promised" }},
-		{"no such image", "none", func(c *imageCase) { delete(c.b.files, "/image/debian") },
-			func(*imageCase) string { return "404 Not Found" }},
 		{"F46: a broker that stops for good", "none", func(c *imageCase) { c.b.body = stopAt(5<<20, 1<<30) },
 			func(*imageCase) string { return "no byte for 10 min" }},
 		{"a file that becomes shorter while it is read", "none", func(c *imageCase) {
@@ -386,10 +482,10 @@ func TestBadDisk(t *testing.T) {
 		fault   faulty
 		message string
 	}{
-		{"F45: a write fails, and the report says where", faulty{writeErr: 10 << 20},
-			"write the image: write 4194304 bytes at byte 9437184: input/output error"},
+		{"F45: a write fails, and the report says where", faulty{writeErr: 13 << 20},
+			"write the image: write 2097664 bytes at byte 12582912: input/output error"},
 		{"a bit that the disk forgets is found", faulty{liesAt: 9<<20 + 77},
-			"read the image back: bytes 9437184 to 13631487 of the disk do not read back as they were written"},
+			"read the image back: bytes 8388608 to 12582911 of the disk do not read back as they were written"},
 		{"a bit that the disk forgets in the boot sector is found", faulty{liesAt: 100},
 			"write the boot sector: bytes 0 to 1048575 of the disk do not read back as they were written"},
 	} {

@@ -14,26 +14,46 @@ import (
 // readTimeout ends a connection that gives no byte for so long; the stream goes on with another one.
 const readTimeout = 30 * time.Second
 
-// A stream reads one file of the broker from its first to its last byte. A connection that breaks, or a broker that
-// restarts, is a pause: the next request asks for the rest (Range, and If-Range so that it is the rest of the same
-// file). It ends with io.EOF exactly at size.
+// A stream reads one file of the broker, from its first to its last byte or a span of them. A connection that breaks, or
+// a broker that restarts, is a pause: the next request asks for the rest (Range, and If-Range so that it is the rest of
+// the same file). It ends with io.EOF exactly at the end.
+//
+// A broker that can not be reached is waited for without end: the link may be cut for hours, and nobody else has an order.
+// One that is reached decides: it refuses when the order is over, and is given up when it sends no byte for Agent.Stall.
 type stream struct {
 	agent *Agent
 	ctx   context.Context
 	path  string
 	size  int64 // -1: not known before the first answer
 	most  int64 // largest size taken when it was not known
+	until int64 // end of the span; 0: the end of the file
 
 	pos      int64
 	etag     string
 	body     io.ReadCloser
 	stop     context.CancelFunc // of the request that body belongs to
 	attempts int                // since the last byte
-	moved    time.Time          // when the last byte came
+	reached  bool               // by the last attempt
+	moved    time.Time          // when the last byte came, or the broker could not be reached
 }
 
 func (a *Agent) newStream(ctx context.Context, path string, size int64) *stream {
 	return &stream{agent: a, ctx: ctx, path: path, size: size, moved: a.Now()}
+}
+
+// span makes the next byte read that at from, and the last the one before to. The connection of a span that was read to its
+// end is used again.
+func (s *stream) span(from, to int64) {
+	s.Close()
+	s.pos, s.until = from, to
+}
+
+// last is the end of what is read.
+func (s *stream) last() int64 {
+	if s.until > 0 {
+		return s.until
+	}
+	return s.size
 }
 
 // Read gives the next bytes, going back to the broker as often as needed.
@@ -42,7 +62,7 @@ func (s *stream) Read(p []byte) (int, error) {
 		return 0, nil
 	}
 	for {
-		if s.size >= 0 && s.pos == s.size {
+		if s.size >= 0 && s.pos == s.last() {
 			return 0, s.end()
 		}
 		n, err := s.readSome(p)
@@ -67,7 +87,7 @@ func (s *stream) end() error {
 	if s.body == nil {
 		return io.EOF
 	}
-	if n, _ := s.timed(make([]byte, 1)); n > 0 {
+	if n, _ := s.timed(make([]byte, 1)); n > 0 && s.pos == s.size {
 		return fmt.Errorf("read %q: the broker serves more than the %d bytes that it promised", s.path, s.size)
 	}
 	return io.EOF
@@ -89,7 +109,7 @@ func (s *stream) readSome(p []byte) (int, error) {
 			return 0, err
 		}
 	}
-	if rest := s.size - s.pos; int64(len(p)) > rest {
+	if rest := s.last() - s.pos; int64(len(p)) > rest {
 		p = p[:rest]
 	}
 	n, err := s.timed(p)
@@ -113,7 +133,7 @@ var errChanged = errors.New("the file changed on the broker while it was read")
 func (s *stream) open() error {
 	ctx, stop := context.WithCancel(s.ctx)
 	resp, err := s.ask(ctx)
-	if err != nil {
+	if s.reached = err == nil; err != nil {
 		stop()
 		return err
 	}
@@ -131,14 +151,21 @@ func (s *stream) ask(ctx context.Context) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.pos > 0 {
-		req.Header.Set("Range", "bytes="+strconv.FormatInt(s.pos, 10)+"-")
+	if s.ranged() {
+		span := "bytes=" + strconv.FormatInt(s.pos, 10) + "-"
+		if s.until > 0 {
+			span += strconv.FormatInt(s.until-1, 10)
+		}
+		req.Header.Set("Range", span)
 		if s.etag != "" {
 			req.Header.Set("If-Range", s.etag)
 		}
 	}
 	return b.http.Do(req)
 }
+
+// ranged says whether a part of the file is asked for.
+func (s *stream) ranged() bool { return s.pos > 0 || s.until > 0 }
 
 // accept checks that an answer is the wanted part of the wanted file, and leaves its body at pos.
 func (s *stream) accept(resp *http.Response) error {
@@ -148,7 +175,7 @@ func (s *stream) accept(resp *http.Response) error {
 	}
 	switch resp.StatusCode {
 	case http.StatusOK:
-		if s.pos > 0 && s.etag != etag {
+		if s.etag != "" && s.etag != etag || s.pos > 0 && s.until == 0 && s.etag != etag {
 			return errChanged
 		}
 		if err := s.checkSize(resp.ContentLength); err != nil {
@@ -157,10 +184,14 @@ func (s *stream) accept(resp *http.Response) error {
 		s.etag = etag
 		return s.skip(s.pos) // the server knows no ranges
 	case http.StatusPartialContent:
-		want := fmt.Sprintf("bytes %d-%d/%d", s.pos, s.size-1, s.size)
-		if got := resp.Header.Get("Content-Range"); got != want || s.pos == 0 {
+		want := fmt.Sprintf("bytes %d-%d/%d", s.pos, s.last()-1, s.size)
+		if got := resp.Header.Get("Content-Range"); got != want || !s.ranged() {
 			return fmt.Errorf("%w: asked for %q, got %q", errChanged, want, got)
 		}
+		if s.etag != "" && etag != s.etag {
+			return errChanged
+		}
+		s.etag = etag
 		return nil
 	case http.StatusRequestedRangeNotSatisfiable, http.StatusPreconditionFailed:
 		return errChanged
@@ -198,6 +229,9 @@ func (s *stream) checkSize(n int64) error {
 // pause waits before the next attempt, or gives the error that ends the stream.
 func (s *stream) pause(cause error) error {
 	code := refused(cause)
+	if !s.reached {
+		s.moved = s.agent.Now()
+	}
 	switch {
 	case s.ctx.Err() != nil:
 		return s.ctx.Err()

@@ -217,7 +217,13 @@ func (c *catalog) candidates(n *Node, now time.Time, bound func(policy string) (
 		if r, ok := c.repos[p.Repo]; ok {
 			cand.Repo = &r
 		}
-		if p.Max > 0 && cand.wants(n) == "" {
+		disks := cand.Task != nil && cand.Task.Disk && !(n.Protected && p.Approval != "automatic")
+		if (p.Max > 0 || disks) && cand.wants(n) == "" {
+			if disks {
+				if _, err = n.Facts.Whole(); err != nil { // takes asks for them, and may not fail
+					return nil, err
+				}
+			}
 			if cand.Bound, err = bound(p.Name); err != nil {
 				return nil, err
 			}

@@ -21,24 +21,26 @@ func (b *Broker) CheckIn(ctx context.Context, key string, in *facts.CheckIn) (*f
 	if len(key) < 32 || len(key) > 128 {
 		return nil, errDenied
 	}
+	r, err := read(in)
+	if err != nil {
+		return nil, err
+	}
 	var reply *facts.CheckInReply
-	err := b.update(ctx, func(tx Tx) ([]string, error) {
+	err = b.update(ctx, func(tx Tx) ([]string, error) {
 		n, fresh, err := b.admit(tx, key, in.Token)
 		if err != nil {
 			return nil, err
 		}
-		k := Keys{}
 		o := outcome{Verdict: isNode}
-		if in.Facts != nil {
-			k = factKeys(in.Facts)
-			v, err := look(tx, n, k)
+		if r.found.Known() {
+			v, err := look(tx, n, r.keys)
 			if err != nil {
 				return nil, err
 			}
-			o = resolve(v, k)
+			o = resolve(v, r.keys)
 		}
 		if o.Verdict == isConflict {
-			reply, err = b.doubt(tx, n, o, k)
+			reply, err = b.doubt(tx, n, o, r.keys)
 			return nodeIDs(o.Named), err
 		}
 		if o.Verdict == isNew {
@@ -46,7 +48,7 @@ func (b *Broker) CheckIn(ctx context.Context, key string, in *facts.CheckIn) (*f
 				return nil, err
 			}
 		}
-		events, want, err := b.learn(tx, n, in, o)
+		events, want, err := b.learn(tx, n, r, o)
 		if err != nil {
 			return nil, err
 		}
@@ -66,6 +68,25 @@ func (b *Broker) CheckIn(ctx context.Context, key string, in *facts.CheckIn) (*f
 		return []string{n.ID}, err
 	})
 	return reply, err
+}
+
+// A report is a check-in with what is made of it before its transaction begins.
+type report struct {
+	*facts.CheckIn
+	found Facts
+	keys  Keys
+}
+
+func read(in *facts.CheckIn) (r report, err error) {
+	r.CheckIn = in
+	if in.Facts == nil {
+		return r, nil
+	}
+	if r.found, err = Found(in.Facts); err != nil {
+		return r, invalid("%s", err)
+	}
+	r.keys = factKeys(in.Facts)
+	return r, nil
 }
 
 // admit says whose agent calls. fresh means that this is its first check-in.
@@ -94,25 +115,21 @@ func (b *Broker) admit(tx Tx, key, token string) (n *Node, fresh bool, err error
 }
 
 // learn takes in the facts: ids and hardware. o is what the ids were found to be. want asks the agent for the whole.
-func (b *Broker) learn(tx Tx, n *Node, in *facts.CheckIn, o outcome) (events []Event, want bool, err error) {
+func (b *Broker) learn(tx Tx, n *Node, in report, o outcome) (events []Event, want bool, err error) {
 	n.LastSeen, n.Boot.Version, n.Errors = b.now(), in.Agent.Version, in.Errors
 	events = n.takeState(in.State, b.now())
 	if in.Facts == nil {
 		return events, in.FactsHash == "" || in.FactsHash != n.FactsHash, nil
 	}
-	first := n.Facts == nil
-	hash, err := in.Facts.Hash()
-	if err != nil {
-		return nil, false, invalid("facts: %s", err)
-	}
-	if !first && hash == n.FactsHash {
+	first := !n.Facts.Known()
+	if !first && in.found.Hash == n.FactsHash {
 		return events, false, nil
 	}
-	hardware, err := n.learnHardware(in.Facts)
+	hardware, err := n.learnHardware(in.found)
 	if err != nil {
-		return nil, false, invalid("facts: %s", err)
+		return nil, false, err
 	}
-	n.Facts, n.FactsHash, n.FactsAt = in.Facts, hash, b.now()
+	n.Facts, n.FactsHash, n.FactsAt = in.found, in.found.Hash, b.now()
 	adopted, err := b.adopt(tx, n, o)
 	if err != nil {
 		return nil, false, err
@@ -122,7 +139,7 @@ func (b *Broker) learn(tx Tx, n *Node, in *facts.CheckIn, o outcome) (events []E
 	if first {
 		kind, text = EventRegistered, "facts: "
 	}
-	e := Event{Kind: kind, Who: "agent", Text: text + Summary(in.Facts), Data: millis(in.TimingMS)}
+	e := Event{Kind: kind, Who: "agent", Text: text + n.Facts.Hardware, Data: millis(in.TimingMS)}
 	if in.State != nil && in.State.UptimeMS > 0 {
 		n.Boot.UpMS = in.State.UptimeMS
 		e.Data["since_kernel_ms"] = fmt.Sprint(in.State.UptimeMS)

@@ -41,10 +41,10 @@ func decide(n *Node, t *task.Task) Decision {
 		return Decision{boot.StepRamdisk, fmt.Sprintf("%s: %s", n.State, n.LastError)}
 	case n.State == InspectWait:
 		return Decision{boot.StepRamdisk, "an operator asked for an inspection"}
-	case n.Facts == nil:
+	case !n.Facts.Known():
 		return Decision{boot.StepRamdisk, "nothing is known of this machine yet"}
-	case n.Protected && n.Policy == "" && diskInUse(n.Facts) != "":
-		return Decision{boot.StepLocal, "protected, and " + diskInUse(n.Facts)}
+	case n.Protected && n.Policy == "" && n.Facts.InUse != "":
+		return Decision{boot.StepLocal, "protected, and " + n.Facts.InUse}
 	case n.Policy != "" && t == nil:
 		return Decision{boot.StepRamdisk, fmt.Sprintf("policy %s: there is no task %q any more", n.Policy, n.Task)}
 	case n.Policy != "":

@@ -41,21 +41,21 @@ func TestDecide(t *testing.T) {
 	}{
 		{"a machine never heard of boots the ramdisk", Node{State: Enroll, Protected: true},
 			Decision{boot.StepRamdisk, "nothing is known of this machine yet"}},
-		{"a known blank one waits in the ramdisk", Node{State: Manageable, Protected: true, Facts: machine(blank("vda", 1))},
+		{"a known blank one waits in the ramdisk", Node{State: Manageable, Protected: true, Facts: Told(machine(blank("vda", 1)))},
 			Decision{boot.StepRamdisk, "no policy has taken it yet"}},
-		{"a protected one with data boots its disk", Node{State: Manageable, Protected: true, Facts: machine(used("vda", 1))},
+		{"a protected one with data boots its disk", Node{State: Manageable, Protected: true, Facts: Told(machine(used("vda", 1)))},
 			Decision{boot.StepLocal, "protected, and disk vda holds 1 partition"}},
-		{"one whose task has no stage stays, however often it boots", Node{State: Manageable, Policy: "p", Facts: machine(used("vda", 1))},
+		{"one whose task has no stage stays, however often it boots", Node{State: Manageable, Policy: "p", Facts: Told(machine(used("vda", 1)))},
 			Decision{boot.StepRamdisk, "policy p keeps it in the ramdisk"}},
-		{"the first stage writes from the ramdisk", Node{State: WaitCallBack, Policy: "p", Stage: 1, Facts: machine()},
+		{"the first stage writes from the ramdisk", Node{State: WaitCallBack, Policy: "p", Stage: 1, Facts: Told(machine())},
 			Decision{boot.StepRamdisk, "policy p, stage 1 of 2: write"}},
-		{"the second stage boots the disk", Node{State: WaitCallBack, Policy: "p", Stage: 2, Facts: machine()},
+		{"the second stage boots the disk", Node{State: WaitCallBack, Policy: "p", Stage: 2, Facts: Told(machine())},
 			Decision{boot.StepLocal, "policy p, stage 2 of 2: first-boot"}},
-		{"an installed node boots its disk", Node{State: Active, Policy: "p", Installed: "p", Facts: machine()},
+		{"an installed node boots its disk", Node{State: Active, Policy: "p", Installed: "p", Facts: Told(machine())},
 			Decision{boot.StepLocal, "installed by policy p"}},
-		{"a failed install does not boot the disk", Node{State: DeployFailed, Policy: "p", Stage: 1, LastError: "sums differ", Facts: machine()},
+		{"a failed install does not boot the disk", Node{State: DeployFailed, Policy: "p", Stage: 1, LastError: "sums differ", Facts: Told(machine())},
 			Decision{boot.StepRamdisk, "deploy failed: sums differ"}},
-		{"a held node is left alone", Node{State: WaitCallBack, Policy: "p", Stage: 2, Hold: "started 3 times", Facts: machine()},
+		{"a held node is left alone", Node{State: WaitCallBack, Policy: "p", Stage: 2, Hold: "started 3 times", Facts: Told(machine())},
 			Decision{boot.StepRamdisk, "on hold: started 3 times"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -77,7 +77,7 @@ func policies(list ...candidate) []candidate {
 
 func TestChoose(t *testing.T) {
 	node := func(disks ...facts.Disk) *Node {
-		return &Node{ID: "node1", Facts: machine(disks...), Tags: []TagResult{{Name: "big", Verdict: "yes"}, {Name: "small", Verdict: "no"},
+		return &Node{ID: "node1", Facts: Told(machine(disks...)), Tags: []TagResult{{Name: "big", Verdict: "yes"}, {Name: "small", Verdict: "no"},
 			{Name: "odd", Verdict: "undecided", Cause: "facts.bmc.ip is not known"}}}
 	}
 	ok := blank("vda", 2<<30)
@@ -120,9 +120,9 @@ func TestChoose(t *testing.T) {
 		{"hints choose among disks, then the smallest", node(blank("vda", 8<<30), blank("vdb", 4<<30), blank("vdc", 2<<30)),
 			policies(candidate{Policy: Policy{Name: "a", Match: "all", Disk: DiskHints{MinBytes: 3 << 30}}}), "a", "vdb",
 			[]string{"a: takes every node (match: all)"}},
-		{"unknown disks are not no disks", &Node{ID: "node1", Facts: &facts.Facts{Schema: 1}},
+		{"unknown disks are not no disks", &Node{ID: "node1", Facts: Told(&facts.Facts{Schema: 1})},
 			policies(candidate{Policy: Policy{Name: "a", Match: "all"}}), "", "", []string{"a: passed over: its disks are not known"}},
-		{"a task without a disk needs none", &Node{ID: "node1", Facts: &facts.Facts{Schema: 1}},
+		{"a task without a disk needs none", &Node{ID: "node1", Facts: Told(&facts.Facts{Schema: 1})},
 			policies(candidate{Policy: Policy{Name: "a", Match: "all"}, Task: keepTask}), "a", "", []string{"a: takes every node (match: all)"}},
 		{"a policy without its repo is passed over", node(ok),
 			policies(candidate{Policy: Policy{Name: "a", Match: "all", Repo: "gone"}, Task: imageTask}), "", "", []string{`a: passed over: there is no repo "gone"`}},

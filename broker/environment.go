@@ -71,6 +71,7 @@ func newSchema() (*rule.Schema, error) {
 // for, so that those that others refer to come before them.
 type environment struct {
 	node    *Node
+	known   *facts.Facts // nil: nothing
 	tags    map[string]program
 	own     rule.Env
 	razors  *razor.Env // made when the first rule of that language asks
@@ -79,9 +80,13 @@ type environment struct {
 
 // environment gives a node's values to the rules of the catalog's tags.
 func (c *catalog) environment(n *Node) (*environment, error) {
-	e := &environment{node: n, tags: c.programs, results: make(map[string]rule.Result, len(c.tags))}
+	whole, err := n.Facts.Whole()
+	if err != nil {
+		return nil, fmt.Errorf("node %s: %w", n.ID, err)
+	}
+	e := &environment{node: n, known: whole, tags: c.programs, results: make(map[string]rule.Result, len(c.tags))}
 	e.own = rule.Env{Roots: map[string]any{}, Tag: e.judge}
-	known, meta := n.Facts, n.Meta
+	known, meta := whole, n.Meta
 	if known == nil {
 		known = &facts.Facts{} // every fact is unknown
 	}
@@ -135,14 +140,14 @@ func (e *environment) razor() *razor.Env {
 	case n.Protected && n.Policy == "":
 		e.razors.State["installed"] = "+protected"
 	}
-	e.razors.Facts, e.razors.MACs = n.razorFacts()
+	e.razors.Facts, e.razors.MACs = e.razorFacts()
 	return e.razors
 }
 
 // razorFacts are the flat facts, custom ones as custom.NAME, and why there may be more MACs than these. What sums up a
 // section that is incomplete is left out: a list of some disks reads like a list of all.
-func (n *Node) razorFacts() (flat map[string]any, macs string) {
-	f := n.Facts
+func (e *environment) razorFacts() (flat map[string]any, macs string) {
+	f := e.known
 	if f == nil {
 		return nil, "facts are not known"
 	}
@@ -161,7 +166,7 @@ func (n *Node) razorFacts() (flat map[string]any, macs string) {
 	}
 	switch {
 	case slices.Contains(f.Incomplete, "nics"):
-		macs = n.lacking("nics")
+		macs = e.node.lacking("nics")
 	case f.NICs == nil:
 		macs = "facts.nics is not known"
 	}

@@ -53,10 +53,11 @@ func nodeWith(t *testing.T, doc string) *Node {
 	if doc == "" {
 		return n
 	}
-	n.Facts = &facts.Facts{}
-	if err := json.Unmarshal([]byte(doc), n.Facts); err != nil {
+	f := &facts.Facts{}
+	if err := json.Unmarshal([]byte(doc), f); err != nil {
 		t.Fatal(err)
 	}
+	n.Facts = Told(f)
 	return n
 }
 
@@ -207,7 +208,7 @@ func BenchmarkTags(b *testing.B) {
 		}[i%4]
 	}
 	c := compiled(b, rules)
-	n := &Node{ID: "node1", State: Manageable, Facts: largeMachine(b)}
+	n := &Node{ID: "node1", State: Manageable, Facts: Told(largeMachine(b))}
 	b.Run("environment and tags", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {

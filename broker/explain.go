@@ -108,7 +108,7 @@ func waiting(n *Node) string {
 		return "an operator to resolve: " + n.Conflict
 	case n.State == Active:
 		return ""
-	case n.Facts == nil:
+	case !n.Facts.Known():
 		return "the agent's first check-in"
 	case n.State == InspectWait:
 		return "the machine to boot the ramdisk, at the latest at " + n.Deadline.Format("15:04:05")

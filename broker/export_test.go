@@ -4,8 +4,18 @@ import (
 	"context"
 	"time"
 
+	"muster/agent/facts"
 	"muster/boot"
 )
+
+// Told are the facts of a node whose agent told these.
+func Told(f *facts.Facts) Facts {
+	told, err := Found(f)
+	if err != nil {
+		panic(err) // a struct of texts and numbers
+	}
+	return told
+}
 
 // Journal writes sightings as keepSightings does.
 func (b *Broker) Journal(ctx context.Context, batch ...boot.Sighting) error {

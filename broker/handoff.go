@@ -217,7 +217,7 @@ func (b *Broker) renderHandoff(n *Node, open bool) (string, error) {
 
 // ShowHandoff renders the script that a node's installed system would get, its secrets hidden.
 func (b *Broker) ShowHandoff(ctx context.Context, name string) (string, error) {
-	n, err := b.Node(ctx, name)
+	n, err := b.node(ctx, name)
 	if err != nil {
 		return "", err
 	}

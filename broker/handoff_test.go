@@ -43,7 +43,7 @@ handoff: site
 `
 
 // installing gives a node that was written and boots its disk, and the token of its first boot.
-func installing(t *testing.T, b *broker.Broker) (*broker.Node, string) {
+func installing(t *testing.T, b *broker.Broker) (*broker.Record, string) {
 	t.Helper()
 	const m = "52:54:00:dd:00:01"
 	n := registered(t, b, m, &facts.Facts{Schema: 1, NICs: []facts.NIC{{Name: "eth0", MAC: m, Bus: "pci"}}, Disks: []facts.Disk{{ID: "d", Name: "vda", SizeBytes: 1 << 30}}})
@@ -139,7 +139,7 @@ func TestAHandoffMayBeLate(t *testing.T) {
 }
 
 // wrote has the agent report that the disk is written.
-func wrote(t *testing.T, b *broker.Broker, n *broker.Node) {
+func wrote(t *testing.T, b *broker.Broker, n *broker.Record) {
 	t.Helper()
 	n = node(t, b, n.ID)
 	if err := b.Report(t.Context(), fmt.Sprintf("%-32s", n.Keys.MACs[0]), &facts.Report{Order: n.Order.ID, Status: facts.StatusDone}); err != nil {

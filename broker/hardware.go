@@ -16,17 +16,17 @@ const maxHardware = 12
 
 // learnHardware notes the hardware of new facts, and gives an event when there is other hardware than before. The hash
 // also covers what an install or a cable changes (partitions, links); without a word for a change there is no event.
-func (n *Node) learnHardware(now *facts.Facts) ([]Event, error) {
-	hash, err := now.HardwareHash()
+func (n *Node) learnHardware(now Facts) ([]Event, error) {
+	same := now.hardware == n.HWHash
+	n.HWHash = now.hardware
+	if same || !n.Facts.Known() {
+		return nil, nil
+	}
+	before, err := n.Facts.Whole()
 	if err != nil {
 		return nil, err
 	}
-	same := hash == n.HWHash
-	n.HWHash = hash
-	if same || n.Facts == nil {
-		return nil, nil
-	}
-	changes := hardwareChanges(n.Facts, now)
+	changes := hardwareChanges(before, now.whole)
 	if len(changes) == 0 {
 		return nil, nil
 	}

@@ -101,11 +101,12 @@ func TestHardwareEvent(t *testing.T) {
 	var n Node
 	learn := func(f *facts.Facts) string {
 		t.Helper()
-		events, err := n.learnHardware(f)
+		told := Told(f)
+		events, err := n.learnHardware(told)
 		if err != nil {
 			t.Fatal(err)
 		}
-		n.Facts = f
+		n.Facts = told
 		text := ""
 		for _, e := range events {
 			text += e.Kind + ": " + e.Text

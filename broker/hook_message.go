@@ -57,8 +57,8 @@ type hookPolicy struct {
 func summaryOf(n *Node) *hookNode {
 	s := &hookNode{ID: n.ID, Hostname: n.Hostname, State: n.State, LastError: n.LastError, Hold: n.Hold, MACs: n.Keys.MACs, UUID: n.Keys.UUID,
 		Serial: n.Keys.Serial, Address: n.Boot.Addr, FactsHash: n.FactsHash, Tags: n.CarriedTags(), Metadata: n.Meta, Installed: n.Installed}
-	if n.Facts != nil {
-		s.Hardware = Summary(n.Facts)
+	if n.Facts.Known() {
+		s.Hardware = n.Facts.Hardware
 	}
 	return s
 }

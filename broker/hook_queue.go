@@ -268,15 +268,14 @@ func (w *hookWorker) rest(ctx context.Context, j hookJob) error {
 // tell asks the hook's rule and calls it once. What is wrong with this server is an error of its own.
 func (b *Broker) tell(ctx context.Context, h *compiledHook, name string, e Event) (hook.Answer, rule.Result, error) {
 	var n *Node
+	var asked rule.Result
 	cat := b.cat.Load()
 	err := b.cfg.Store.View(ctx, func(tx Tx) (err error) {
-		n, err = nodeOf(tx, e)
+		if n, err = nodeOf(tx, e); err == nil {
+			asked, err = h.wants(cat, n)
+		}
 		return err
 	})
-	if err != nil {
-		return hook.Answer{}, rule.Result{}, err
-	}
-	asked, err := h.wants(cat, n)
 	if err != nil || asked.Verdict != rule.Yes {
 		return hook.Answer{}, asked, err
 	}

@@ -150,7 +150,7 @@ func (b *Broker) TryHook(ctx context.Context, name, event, node string) (HookTri
 	if !ok {
 		return HookTrial{}, invalid("there is no such event: there are %s", strings.Join(HookEvents(), ", "))
 	}
-	n, err := b.Node(ctx, node)
+	n, err := b.node(ctx, node)
 	if err != nil {
 		return HookTrial{}, err
 	}

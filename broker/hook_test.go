@@ -71,7 +71,7 @@ func openHookRig(t *testing.T, dir string, cfg broker.Config) *hookRig {
 }
 
 // machine registers the n-th machine, which the hooks hear of.
-func (r *hookRig) machine(t *testing.T, n int) *broker.Node {
+func (r *hookRig) machine(t *testing.T, n int) *broker.Record {
 	t.Helper()
 	m := fmt.Sprintf("52:54:00:bb:%02x:%02x", n>>8, n&255)
 	return registered(t, r.Broker, m, &facts.Facts{Schema: 1, NICs: []facts.NIC{{Name: "eth0", MAC: m, Bus: "pci"}}, Disks: []facts.Disk{{ID: "d", Name: "vda", SizeBytes: int64(n)}}})

@@ -34,7 +34,7 @@ func goldenStore(spec string) []*Node {
 			n.Keys = Keys{MACs: []string{goldenMACBase + "02"}}
 		}
 		if id == strings.ToUpper(id) {
-			n.Facts = &facts.Facts{Schema: 1}
+			n.Facts = Told(&facts.Facts{Schema: 1})
 		}
 		switch mark {
 		case "locked":
@@ -140,7 +140,7 @@ func TestResolve(t *testing.T) {
 
 // TestSerialIsOfItsMaker: the same number of two manufacturers is two machines.
 func TestSerialIsOfItsMaker(t *testing.T) {
-	a := &Node{ID: "A", Facts: &facts.Facts{}, Keys: Keys{Serial: "abc1234", Maker: "dell inc."}}
+	a := &Node{ID: "A", Facts: Told(&facts.Facts{}), Keys: Keys{Serial: "abc1234", Maker: "dell inc."}}
 	for maker, want := range map[string]string{"dell inc.": "match A, nic-replaced", "": "match A, nic-replaced", "lenovo": "new"} {
 		k := Keys{Serial: "abc1234", Maker: maker, MACs: []string{goldenMACBase + "09"}}
 		if got := resolve(goldenView([]*Node{a}, "", k), k).String(); got != want {

@@ -87,7 +87,7 @@ func nodeIDs(nodes []*Node) []string {
 }
 
 // registered nodes have had facts; the others were only seen by a boot protocol.
-func (n *Node) registered() bool { return n.Facts != nil }
+func (n *Node) registered() bool { return n.Facts.Known() }
 
 // locked nodes are bound or installed: nothing is taken from them, and in doubt they boot their disk.
 func (n *Node) locked() bool { return n.Policy != "" || n.Installed != "" }

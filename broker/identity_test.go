@@ -85,7 +85,7 @@ func report(ctx context.Context, b *broker.Broker, key, token string, f *facts.F
 	return b.CheckIn(ctx, fmt.Sprintf("%-32s", key), &facts.CheckIn{V: 1, Token: token, BootID: "boot", Facts: f})
 }
 
-func registered(t *testing.T, b *broker.Broker, key string, f *facts.Facts) *broker.Node {
+func registered(t *testing.T, b *broker.Broker, key string, f *facts.Facts) *broker.Record {
 	t.Helper()
 	reply, err := report(t.Context(), b, key, token(t, b, boot.Client{MAC: mac(t, f.NICs[0].MAC)}), f)
 	if err != nil {
@@ -94,7 +94,7 @@ func registered(t *testing.T, b *broker.Broker, key string, f *facts.Facts) *bro
 	return node(t, b, reply.Node)
 }
 
-func node(t *testing.T, b *broker.Broker, name string) *broker.Node {
+func node(t *testing.T, b *broker.Broker, name string) *broker.Record {
 	t.Helper()
 	n, err := b.Node(t.Context(), name)
 	if err != nil {

@@ -19,7 +19,7 @@ import (
 func (b *Broker) settle(tx Tx, n *Node, fresh bool) ([]Event, error) {
 	var verbs []Verb
 	switch {
-	case n.Facts == nil:
+	case !n.Facts.Known():
 	case n.State == Enroll:
 		verbs = []Verb{Manage, done}
 	case n.State == InspectWait && fresh:
@@ -106,7 +106,14 @@ func (b *Broker) begin(n *Node, t *task.Task, stage int, disk *facts.Disk, wipe 
 	if stage == 1 {
 		n.Queued, n.QueuedWipe = time.Time{}, false
 		n.Phase, n.LastLog, n.Logs = "", "", 0
-		n.Target = targetOf(disk)
+		known, err := n.Facts.Whole()
+		if err != nil {
+			return nil, err
+		}
+		n.Target, n.Disk, n.BootMAC = targetOf(disk), ChosenDisk{}, bootMAC(n, known)
+		if disk != nil {
+			n.Disk = ChosenDisk(namedDisk(*disk))
+		}
 	}
 	s := t.Stages[stage-1]
 	var events []Event
@@ -288,6 +295,9 @@ func (b *Broker) render(n *Node) (facts.Order, error) {
 	}
 	o.Image = &facts.WriteImage{Path: "/node/v1/image/" + r.SHA256, Compression: r.Compression, SizeBytes: r.SizeBytes,
 		SHA256: r.SHA256, RawBytes: r.RawBytes, Disk: *n.Order.Target, Wipe: n.Order.Wipe, Files: files}
+	if r.Chunks != "" {
+		o.Image.Chunks = &facts.Chunks{Path: "/node/v1/image/" + r.Chunks, SizeBytes: r.ChunksBytes, SHA256: r.Chunks}
+	}
 	return o, nil
 }
 
@@ -299,14 +309,15 @@ func (b *Broker) caPEM() string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: b.cfg.CA.Raw}))
 }
 
-// Image says which image the agent with that key may read now: that of its order, to be written or to be run.
+// Image says which image, or list of its chunks, the agent with that key may read now: that of its order, to be written or
+// to be run.
 func (b *Broker) Image(ctx context.Context, key, sum string) error {
 	n, err := b.byKey(ctx, key)
 	if err != nil {
 		return err
 	}
 	r, ok := b.cat.Load().repos[n.Repo]
-	if !ok || r.SHA256 != sum || n.Order.Kind != facts.OrderWriteImage && n.Order.Kind != facts.OrderRun {
+	if !ok || sum != r.SHA256 && sum != r.Chunks || n.Order.Kind != facts.OrderWriteImage && n.Order.Kind != facts.OrderRun {
 		return errDenied
 	}
 	return nil

@@ -16,7 +16,7 @@ type knownMACs struct {
 
 // learn takes a node's MACs once its agent has spoken: a machine that was only seen booting may be anybody's invention.
 func (k *knownMACs) learn(n *Node) {
-	if n.Facts == nil {
+	if !n.Facts.Known() {
 		return
 	}
 	k.mu.Lock()

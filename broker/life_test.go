@@ -236,7 +236,7 @@ func (l *life) expect(what, want string) error {
 	return nil
 }
 
-func (l *life) seen(what string, n *broker.Node) (string, error) {
+func (l *life) seen(what string, n *broker.Record) (string, error) {
 	switch what {
 	case "step": // what it booted last, and why
 		_, because, _ := strings.Cut(l.step.Because, ": ")

@@ -144,7 +144,7 @@ func TestPagesHoldUnderChange(t *testing.T) {
 func TestSummaryIsBounded(t *testing.T) {
 	long := strings.Repeat("x", 10_000)
 	n := &broker.Node{ID: "node1", LastError: long, Hold: long, Conflict: long, Keys: broker.Keys{Serial: long}, State: broker.DeployFailed,
-		Facts: &facts.Facts{System: &facts.System{Product: long}}}
+		Facts: broker.Told(&facts.Facts{System: &facts.System{Product: long}})}
 	s := broker.Brief(n)
 	for name, text := range map[string]string{"error": s.LastError, "hold": s.Hold, "conflict": s.Conflict, "serial": s.Serial, "hardware": s.Hardware, "waiting": s.Waiting} {
 		if got := len([]rune(text)); got > 200 {

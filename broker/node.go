@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"muster/agent/facts"
+	"muster/broker/task"
 )
 
 // A Node is a machine known to the broker. Everything in it is the outcome of the events of its journal.
@@ -27,10 +28,10 @@ type Node struct {
 	// resolves it.
 	Conflict string `json:"conflict,omitempty"`
 
-	Facts     *facts.Facts `json:"facts,omitempty"`
-	FactsHash string       `json:"facts_hash,omitempty"`
-	HWHash    string       `json:"hw_hash,omitempty"` // of Facts, without what is not hardware
-	FactsAt   time.Time    `json:"facts_at,omitzero"`
+	Facts     Facts     `json:"facts,omitzero"`
+	FactsHash string    `json:"facts_hash,omitempty"` // as agents tell it; "" asks them for the whole
+	HWHash    string    `json:"hw_hash,omitempty"`    // of Facts, without what is not hardware
+	FactsAt   time.Time `json:"facts_at,omitzero"`
 	// FactsState is what goes with the facts and changes from minute to minute, of the last check-in; no rule sees it.
 	FactsState   *facts.State `json:"facts_state,omitempty"`
 	FactsStateAt time.Time    `json:"facts_state_at,omitzero"`
@@ -50,6 +51,8 @@ type Node struct {
 	InstalledAt time.Time     `json:"installed_at,omitzero"`
 	InstallSeq  int64         `json:"install_seq,omitempty"` // rises with every install; its tokens hold it
 	Target      *facts.Target `json:"target,omitempty"`      // the disk that the install was given
+	Disk        ChosenDisk    `json:"disk,omitzero"`         // the same, as its task names it
+	BootMAC     string        `json:"boot_mac,omitempty"`    // of the NIC that booted before the install
 	Phase       string        `json:"phase,omitempty"`       // how far the installer says it is
 	LastLog     string        `json:"last_log,omitempty"`    // the last line that it told
 	Logs        int           `json:"logs,omitempty"`        // how many lines it told
@@ -64,6 +67,9 @@ type Node struct {
 	Boot  BootKeys `json:"boot"`
 	Order OrderRef `json:"order"`
 }
+
+// ChosenDisk is the disk of an install.
+type ChosenDisk task.Disk
 
 // Keys are the hardware ids a node is found by, canonical and without bogus values.
 type Keys struct {

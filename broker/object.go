@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"muster/agent/packing"
 	"muster/broker/task"
 )
 
@@ -21,7 +22,9 @@ type Repo struct {
 	SHA256      string `json:"sha256,omitempty"`      // of the image's file as served
 	SizeBytes   int64  `json:"size_bytes,omitempty"`  // of the same
 	RawBytes    int64  `json:"raw_bytes,omitempty"`   // once unpacked
-	Compression string `json:"compression,omitempty"` // zstd, gzip, none
+	Compression string `json:"compression,omitempty"` // zstd, gzip, xz, none
+	Chunks      string `json:"chunks,omitempty"`      // sha256 of the list of the unpacked image's chunks, which lies in the same store
+	ChunksBytes int64  `json:"chunks_bytes,omitempty"` // of that list
 
 	Tree    string   `json:"tree,omitempty"` // sha256 of the manifest
 	URL     string   `json:"url,omitempty"`
@@ -179,10 +182,12 @@ func (r *Repo) check() error {
 		return r.checkTree()
 	case !sha256Form.MatchString(r.SHA256):
 		return invalid("sha256 %q: want 64 lower-case hexadecimal digits; muster repo import fills it in", r.SHA256)
-	case r.Compression != "zstd" && r.Compression != "gzip" && r.Compression != "none":
-		return invalid("compression %q: want zstd, gzip or none", r.Compression)
+	case !packing.Known(r.Compression):
+		return invalid("compression %q: want one of %s", r.Compression, packing.Names())
 	case r.SizeBytes <= 0 || r.RawBytes <= 0:
 		return invalid("size_bytes and raw_bytes must be given")
+	case r.Chunks != "" && (!sha256Form.MatchString(r.Chunks) || r.ChunksBytes <= 0):
+		return invalid("chunks %q: want the sha256 of a list and its chunks_bytes; muster repo import fills both in", r.Chunks)
 	}
 	return nil
 }

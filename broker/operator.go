@@ -49,7 +49,7 @@ var acts = map[string]func(*Broker, Tx, *Node, Act) ([]Event, error){
 }
 
 // Do carries out an operator's act on a node named by id, hostname or MAC.
-func (b *Broker) Do(ctx context.Context, name string, a Act) (n *Node, err error) {
+func (b *Broker) Do(ctx context.Context, name string, a Act) (r *Record, err error) {
 	a.Verb = cmp.Or(synonyms[a.Verb], a.Verb)
 	f, ok := acts[a.Verb]
 	switch {
@@ -59,7 +59,11 @@ func (b *Broker) Do(ctx context.Context, name string, a Act) (n *Node, err error
 		return nil, invalid("verb %q: want one of %s or delete", a.Verb, strings.Join(slices.Sorted(maps.Keys(acts)), ", "))
 	}
 	err = b.update(ctx, func(tx Tx) ([]string, error) {
-		if n, err = lookup(tx, name); err != nil {
+		n, err := lookup(tx, name)
+		if err != nil {
+			return nil, err
+		}
+		if r, err = n.record(); err != nil {
 			return nil, err
 		}
 		if a.Verb == "delete" {
@@ -70,9 +74,11 @@ func (b *Broker) Do(ctx context.Context, name string, a Act) (n *Node, err error
 			return nil, err
 		}
 		said := b.said(ctx, a.Who, a.Verb+colon(a.Why))
-		return []string{n.ID}, b.change(tx, n, append([]Event{said}, events...)...)
+		err = b.change(tx, n, append([]Event{said}, events...)...)
+		r.Node = *n
+		return []string{n.ID}, err
 	})
-	return n, err
+	return r, err
 }
 
 func (b *Broker) protect(_ Tx, n *Node, _ Act) ([]Event, error) {
@@ -122,8 +128,11 @@ func (b *Broker) reinstall(tx Tx, n *Node, a Act) ([]Event, error) {
 	r := cat.repos[n.Repo]
 	var disk *facts.Disk
 	if t.Disk {
-		var err error
-		if disk, err = pickDisk(n.Facts, p.Disk, needs(t, &r), true); err != nil {
+		known, err := n.Facts.Whole()
+		if err != nil {
+			return nil, err
+		}
+		if disk, err = pickDisk(known, p.Disk, needs(t, &r), true); err != nil {
 			return nil, conflict("node %s: %s", n.Title(), err)
 		}
 	}
@@ -177,8 +186,20 @@ func lookup(tx Tx, name string) (*Node, error) {
 	return nil, notFound("there is no node %q (by id, hostname or MAC)", name)
 }
 
-// Node gives a node by id, hostname or MAC.
-func (b *Broker) Node(ctx context.Context, name string) (n *Node, err error) {
+// Node gives a node by id, hostname or MAC, with its facts.
+func (b *Broker) Node(ctx context.Context, name string) (r *Record, err error) {
+	err = b.cfg.Store.View(ctx, func(tx Tx) error {
+		n, err := lookup(tx, name)
+		if err == nil {
+			r, err = n.record()
+		}
+		return err
+	})
+	return r, err
+}
+
+// node is Node without the facts.
+func (b *Broker) node(ctx context.Context, name string) (n *Node, err error) {
 	err = b.cfg.Store.View(ctx, func(tx Tx) error {
 		n, err = lookup(tx, name)
 		return err
@@ -217,17 +238,10 @@ func (b *Broker) Events(ctx context.Context, f EventFilter, follow bool) (events
 // Machine says what hardware a client is, as far as the facts of its node tell.
 func (b *Broker) Machine(c boot.Client) boot.Machine {
 	n, err := b.find(context.Background(), c)
-	if err != nil || n.Facts == nil {
+	if err != nil || !n.Facts.Known() {
 		return boot.Machine{}
 	}
-	var m boot.Machine
-	if s := n.Facts.System; s != nil {
-		m.Vendor, m.Product = s.Manufacturer, s.Product
-	}
-	if f := n.Facts.Firmware; f != nil {
-		m.SecureBoot = f.SecureBoot == "enabled"
-	}
-	return m
+	return boot.Machine{Vendor: n.Facts.Manufacturer, Product: n.Facts.Product, SecureBoot: n.Facts.SecureBoot}
 }
 
 // clientOf is the client that a node was last seen as, without its MAC.
@@ -244,7 +258,7 @@ func clientOf(n *Node) boot.Client {
 
 // Step says what a node would boot next as the client it was last seen as, without a token that works.
 func (b *Broker) Step(ctx context.Context, name string) (boot.Client, boot.Step, error) {
-	n, err := b.Node(ctx, name)
+	n, err := b.node(ctx, name)
 	if err != nil {
 		return boot.Client{}, boot.Step{}, err
 	}

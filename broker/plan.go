@@ -122,7 +122,7 @@ func (b *Broker) foresee(ctx context.Context, cat *catalog) ([]*prospect, error)
 func (b *Broker) prospect(cat *catalog, n *Node) (*prospect, error) {
 	l := &prospect{NodePlan: NodePlan{Node: n.ID, Title: n.Title(), Now: decide(n, b.cat.Load().taskOf(n))}}
 	then := *n
-	if n.Facts != nil {
+	if n.Facts.Known() {
 		var err error
 		if then.Tags, err = cat.carried(n); err != nil {
 			return nil, err

@@ -147,7 +147,11 @@ func (p *candidate) takes(n *Node) (*facts.Disk, string) {
 	case p.Task.Wipes():
 		return nil, p.wipes(n)
 	}
-	d, err := pickDisk(n.Facts, p.Disk, needs(p.Task, p.Repo), p.Wipe || n.WipeOnce)
+	known, err := n.Facts.Whole()
+	if err != nil {
+		return nil, err.Error()
+	}
+	d, err := pickDisk(known, p.Disk, needs(p.Task, p.Repo), p.Wipe || n.WipeOnce)
 	if err != nil {
 		return nil, err.Error()
 	}

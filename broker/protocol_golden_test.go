@@ -25,7 +25,7 @@ func TestK2KeysOfTwoNodes(t *testing.T) {
 			t.Fatalf("step %q because %q, %v; want the disk, for a mac-conflict", step.Kind, step.Because, err)
 		}
 	}
-	for _, before := range []*broker.Node{one, two} {
+	for _, before := range []*broker.Record{one, two} {
 		if diff := cmp.Diff(before.Keys, node(t, b, before.ID).Keys); diff != "" {
 			t.Errorf("the ids of %s changed (-before +after):\n%s", before.ID, diff)
 		}

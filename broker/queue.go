@@ -79,9 +79,13 @@ func (b *Broker) takeTurns(ctx context.Context) error {
 func (b *Broker) takeTurn(n *Node) ([]Event, error) {
 	t, wipe := b.cat.Load().taskOf(n), n.QueuedWipe
 	var disk *facts.Disk
-	if n.Target != nil && n.Facts != nil {
-		if i := slices.IndexFunc(n.Facts.Disks, func(d facts.Disk) bool { return d.ID == n.Target.ID }); i >= 0 {
-			disk = &n.Facts.Disks[i]
+	known, err := n.Facts.Whole()
+	if err != nil {
+		return nil, err
+	}
+	if n.Target != nil && known != nil {
+		if i := slices.IndexFunc(known.Disks, func(d facts.Disk) bool { return d.ID == n.Target.ID }); i >= 0 {
+			disk = &known.Disks[i]
 		}
 	}
 	switch {

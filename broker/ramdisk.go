@@ -180,7 +180,7 @@ func archOf(n *Node, c boot.Client) string {
 		return shown
 	case n.Boot.CPU != "":
 		return n.Boot.CPU
-	case n.Facts != nil && machineArchs[n.Facts.Arch] != "":
+	case n.Facts.Known() && machineArchs[n.Facts.Arch] != "":
 		return machineArchs[n.Facts.Arch]
 	}
 	return shown

@@ -91,7 +91,7 @@ func nameOf(r *Ramdisk) string {
 
 func TestArchOf(t *testing.T) {
 	arm := &Node{Boot: BootKeys{CPU: "arm64"}}
-	told := &Node{Facts: &facts.Facts{Arch: "aarch64"}}
+	told := &Node{Facts: Told(&facts.Facts{Arch: "aarch64"})}
 	for _, tt := range []struct {
 		name string
 		node *Node
@@ -108,7 +108,7 @@ func TestArchOf(t *testing.T) {
 		{"or the agent", told, boot.ArchBIOS, "arm64"},
 		{"firmware of now stands before the agent of then", &Node{Boot: BootKeys{CPU: "amd64"}, Facts: told.Facts}, boot.ArchX64, "amd64"},
 		{"what the client shows stands before both", &Node{Boot: BootKeys{CPU: "amd64"}}, boot.ArchARM64, "arm64"},
-		{"an agent of something else says nothing", &Node{Facts: &facts.Facts{Arch: "i686"}}, boot.ArchBIOS, "amd64"},
+		{"an agent of something else says nothing", &Node{Facts: Told(&facts.Facts{Arch: "i686"})}, boot.ArchBIOS, "amd64"},
 		{"32-bit UEFI has none", &Node{}, boot.ArchIA32, "IA32 UEFI"},
 		{"nor has what nobody knows", &Node{}, 0x77, "unknown (0x77)"},
 	} {

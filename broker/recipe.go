@@ -127,10 +127,11 @@ func (b *Broker) RecipeFor(ctx context.Context, mac boot.MAC, from netip.Addr, n
 // ShowRecipe renders a file of a node's task as its installer would get it, secrets and tokens hidden. Without a name it
 // lists those that there are.
 func (b *Broker) ShowRecipe(ctx context.Context, node, name string) (text string, names []string, err error) {
-	n, err := b.Node(ctx, node)
+	record, err := b.Node(ctx, node)
 	if err != nil {
 		return "", nil, err
 	}
+	n := &record.Node
 	t := b.cat.Load().taskOf(n)
 	if t == nil {
 		return "", nil, notFound("node %s is bound to no task", n.Title())
@@ -161,7 +162,7 @@ func (b *Broker) ShowRecipe(ctx context.Context, node, name string) (text string
 // values is what the templates of a node's task may use, while the stage runs. Unless open, secrets are *** in it.
 func (b *Broker) values(n *Node, t *task.Task, stage string, open bool) (task.Values, error) {
 	cat := b.cat.Load()
-	v := task.Values{Server: b.cfg.AgentURL, CA: b.caPEM(), Node: taskNode(n), Disk: taskDisk(n), Policy: n.Policy, Stage: stage,
+	v := task.Values{Server: b.cfg.AgentURL, CA: b.caPEM(), Node: taskNode(n), Disk: task.Disk(n.Disk), Policy: n.Policy, Stage: stage,
 		Handoff: cat.handoffOf(n), Token: hiddenSecret, Fetch: hiddenSecret, Salt: hiddenSecret}
 	if r, ok := cat.repos[n.Repo]; ok {
 		v.Repo = b.taskRepo(&r)
@@ -218,10 +219,13 @@ func (k Key) salt(node string, seq int64) string {
 }
 
 func taskNode(n *Node) task.Node {
-	v := task.Node{ID: n.ID, Hostname: n.Title(), MAC: bootMAC(n), Address: n.Boot.Addr, UUID: n.Keys.UUID, Serial: n.Keys.Serial,
+	v := task.Node{ID: n.ID, Hostname: n.Title(), MAC: n.BootMAC, Address: n.Boot.Addr, UUID: n.Keys.UUID, Serial: n.Keys.Serial,
 		Arch: n.Boot.CPU, EFI: n.Boot.EFI, Tags: n.CarriedTags(), Metadata: n.Meta}
-	if v.Arch == "" && n.Facts != nil {
+	if v.Arch == "" && n.Facts.Known() {
 		v.Arch = machineArchs[n.Facts.Arch]
+	}
+	if v.MAC == "" {
+		v.MAC = bootMAC(n, nil)
 	}
 	if v.Metadata == nil {
 		v.Metadata = map[string]any{}
@@ -230,9 +234,9 @@ func taskNode(n *Node) task.Node {
 }
 
 // bootMAC is that of the NIC that booted, or the first.
-func bootMAC(n *Node) string {
-	if n.Facts != nil {
-		for _, nic := range n.Facts.NICs {
+func bootMAC(n *Node, known *facts.Facts) string {
+	if known != nil {
+		for _, nic := range known.NICs {
 			if nic.PXE && nic.MAC != "" {
 				return nic.MAC
 			}
@@ -256,18 +260,6 @@ func (b *Broker) taskRepo(r *Repo) task.Repo {
 		v.Initrds = append(v.Initrds, "repo/"+r.Name+"/"+name)
 	}
 	return v
-}
-
-// taskDisk is the disk that was chosen for the install, as the facts show it.
-func taskDisk(n *Node) task.Disk {
-	if n.Target == nil || n.Facts == nil {
-		return task.Disk{}
-	}
-	i := slices.IndexFunc(n.Facts.Disks, func(d facts.Disk) bool { return d.ID == n.Target.ID })
-	if i < 0 {
-		return task.Disk{}
-	}
-	return namedDisk(n.Facts.Disks[i])
 }
 
 // installStep is what the node's stage boots, when that is an installer.

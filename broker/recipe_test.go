@@ -266,7 +266,7 @@ func TestARecipeThatCanNotBeRenderedTouchesNoDisk(t *testing.T) {
 func TestInstallsWaitForTheirTurn(t *testing.T) {
 	b, now := clocked(t, broker.Config{})
 	mustApply(t, b, strings.Replace(installDocs, "kernel: linux\n", "kernel: linux\ninstalls: 1\n", 1))
-	var nodes []*broker.Node
+	var nodes []*broker.Record
 	for i := range 3 {
 		m := fmt.Sprintf("52:54:00:dd:01:%02x", i)
 		f := installFacts(m)

@@ -25,7 +25,7 @@ func hashOf(values ...any) (string, error) {
 
 // retag evaluates all tags and records what changed. A node of which rules see what they saw is left as it is.
 func (b *Broker) retag(n *Node, events *[]Event) error {
-	if n.Facts == nil {
+	if !n.Facts.Known() {
 		return nil
 	}
 	cat := b.cat.Load()
@@ -92,7 +92,7 @@ func (b *Broker) Reconcile(ctx context.Context) error {
 
 // mayChange says whether a node's tags are others now, or a policy wants it that has not got it.
 func (c *catalog) mayChange(n *Node, now time.Time) (bool, error) {
-	if n.Facts == nil {
+	if !n.Facts.Known() {
 		return false, nil
 	}
 	tags, err := c.carried(n)
@@ -109,7 +109,7 @@ func (c *catalog) mayChange(n *Node, now time.Time) (bool, error) {
 
 // free says that a policy may take the node.
 func (n *Node) free() bool {
-	return n.Policy == "" && n.Hold == "" && n.Conflict == "" && n.Facts != nil && (n.State == Manageable || n.State == Available)
+	return n.Policy == "" && n.Hold == "" && n.Conflict == "" && n.Facts.Known() && (n.State == Manageable || n.State == Available)
 }
 
 // ask has the tags and policies in force judge a node as it is now.
@@ -206,7 +206,7 @@ func before(a, z bool) int {
 	return 1
 }
 
-// nodesOf reads the nodes with these ids that are still there.
+// nodesOf reads the nodes with these ids that are still there, with their facts.
 func (b *Broker) nodesOf(ctx context.Context, ids []string) (nodes []*Node, err error) {
 	err = b.cfg.Store.View(ctx, func(tx Tx) error {
 		for _, id := range ids {
@@ -214,9 +214,13 @@ func (b *Broker) nodesOf(ctx context.Context, ids []string) (nodes []*Node, err 
 			if err != nil {
 				return err
 			}
-			if n != nil {
-				nodes = append(nodes, n)
+			if n == nil {
+				continue
 			}
+			if _, err := n.Facts.Whole(); err != nil {
+				return fmt.Errorf("node %s: %w", id, err)
+			}
+			nodes = append(nodes, n)
 		}
 		return nil
 	})

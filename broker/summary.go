@@ -63,8 +63,8 @@ func Brief(n *Node) NodeSummary {
 	if len(n.Keys.MACs) > 0 {
 		s.MAC = n.Keys.MACs[0]
 	}
-	if n.Facts != nil {
-		s.Hardware = short(Summary(n.Facts))
+	if n.Facts.Known() {
+		s.Hardware = short(n.Facts.Hardware)
 	}
 	return s
 }

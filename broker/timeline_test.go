@@ -42,7 +42,7 @@ func TestTimelineSaysWhereANodeIs(t *testing.T) {
 		at(99, "http", "http", "script boot/ipxe", "what", "script", "name", "boot/ipxe"),
 	}
 	active := []broker.Event{at(120, broker.EventActive, "installer", "installed")}
-	known := &facts.Facts{}
+	known := broker.Told(&facts.Facts{})
 	for _, tt := range []struct {
 		name  string
 		event [][]broker.Event

@@ -17,7 +17,7 @@ func (b *Broker) manage(tx Tx, n *Node, a Act) ([]Event, error) {
 	if err != nil || from != Enroll {
 		return []Event{e}, err
 	}
-	if n.Facts == nil {
+	if !n.Facts.Known() {
 		failed, err := b.move(n, fail, "broker", "nothing is known of the machine yet: it has to boot the ramdisk")
 		return []Event{e, failed}, err
 	}

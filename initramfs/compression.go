@@ -12,6 +12,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/ulikunitz/xz"
 	"github.com/ulikunitz/xz/lzma"
+
+	"muster/agent/packing"
 )
 
 // A compression is one that a Linux kernel unpacks a ramdisk with (lib/decompress.c). open is nil for those that are
@@ -28,7 +30,7 @@ type compression struct {
 var compressions = []compression{
 	{"gzip", "\x1f\x8b", openGzip, createGzip},
 	{"zstd", "\x28\xb5\x2f\xfd", openZstd, createZstd},
-	{"xz", xzMagic, openXZ, createXZ},
+	{"xz", packing.XZMagic, openXZ, createXZ},
 	{"lz4", lz4Magic, openLZ4, nil},
 	{"lzop", "\x89LZO", nil, nil},
 	{"bzip2", "BZh", openBzip2, nil},
@@ -103,6 +105,14 @@ func createZstd(w io.Writer) (io.WriteCloser, error) {
 // xz -6.
 func createXZ(w io.Writer) (io.WriteCloser, error) {
 	return xz.WriterConfig{CheckSum: xz.CRC32, DictCap: 8 << 20}.NewWriter(w)
+}
+
+func openXZ(r *bufio.Reader) (io.ReadCloser, error) {
+	x, err := packing.OpenXZ(r, maxWindow)
+	if err != nil {
+		return nil, err
+	}
+	return io.NopCloser(x), nil
 }
 
 // openLZMA reads the format of the lzma program: 13 bytes of properties, window and size, then the data.

@@ -61,18 +61,6 @@ func TestDecompressionAgreesWithThePrograms(t *testing.T) {
 	}
 }
 
-// T37: a block that wants 4 GB remembered is refused before they are taken.
-func TestXZWindowIsBounded(t *testing.T) {
-	head := []byte{2, 0, xzLZMA2, 1, 40, 0, 0, 0, 0, 0, 0, 0}
-	if _, err := xzWindow(head); err == nil {
-		t.Error("a window of 4 GB was accepted")
-	}
-	head[4] = 28 // xz -9
-	if n, err := xzWindow(head); err != nil || n != 64<<20 {
-		t.Errorf("window = %d, %v; want 64 MB", n, err)
-	}
-}
-
 // Z8. A crash, a hang or memory without bound is a failure.
 func FuzzDecompress(f *testing.F) {
 	for _, s := range []string{packGzip(f, "text"), packZstd(f, "text"), packXZ(f, "text"), "BZh9"} {

@@ -72,17 +72,41 @@ type Kexec struct {
 	Cmdline string   `json:"cmdline,omitempty"`
 }
 
-// WriteImage streams a compressed raw disk image onto one disk.
+// WriteImage streams a raw disk image onto one disk. What came after the first brokers may be left out.
 type WriteImage struct {
-	Path        string `json:"path"`        // below the broker's base URL; fetched with the boot key
-	Compression string `json:"compression"` // zstd, gzip, none
-	SizeBytes   int64  `json:"size_bytes"`  // of the file as served
-	SHA256      string `json:"sha256"`      // of the file as served, hex
-	RawBytes    int64  `json:"raw_bytes"`   // of the image once unpacked
-	Disk        Target `json:"disk"`
-	Wipe        bool   `json:"wipe"`            // the disk may hold partitions or a file system
-	Files       []File `json:"files,omitempty"` // put into the root file system after the image is verified
+	Path        string  `json:"path"`             // below the broker's base URL; fetched with the boot key
+	Compression string  `json:"compression"`      // zstd, gzip, xz, none
+	SizeBytes   int64   `json:"size_bytes"`       // of the file as served
+	SHA256      string  `json:"sha256"`           // of the file as served, hex
+	RawBytes    int64   `json:"raw_bytes"`        // of the image once unpacked
+	Chunks      *Chunks `json:"chunks,omitempty"` // sums of the unpacked image: none of it reaches the disk before it was compared
+	Disk        Target  `json:"disk"`
+	Wipe        bool    `json:"wipe"`                // the disk may hold partitions or a file system
+	Grow        string  `json:"grow,omitempty"`      // one of the Grow constants; "" is none
+	Files       []File  `json:"files,omitempty"`     // put into the root file system after the image is verified
+	EFIEntry    string  `json:"efi_entry,omitempty"` // what the firmware's menu calls the installed system; "" makes no entry
+	Then        string  `json:"then,omitempty"`      // one of the Then constants; "" waits for the next order
 }
+
+// Chunks names the list of an image's chunks and their sums (package agent/chunk).
+type Chunks struct {
+	Path      string `json:"path"` // as that of the image
+	SizeBytes int64  `json:"size_bytes"`
+	SHA256    string `json:"sha256"`
+}
+
+// What becomes of a partition table on a disk that is larger than its image.
+const (
+	GrowNone  = "none"  // it stays as it came
+	GrowTable = "table" // its end, and the backup of a GPT, go to the end of the disk
+	GrowLast  = "last"  // and so does the end of the last partition
+)
+
+// How a machine leaves for the system that was written.
+const (
+	ThenReboot = "reboot"
+	ThenKexec  = "kexec" // straight into its kernel; by the firmware when that can not be
+)
 
 // Target names a disk to write or to wipe by what does not change between boots; the agent compares all of it once more at
 // the moment of writing.

@@ -366,6 +366,10 @@ func TestT11Canary(t *testing.T) {
 	if got := r.call(t, "GET", reply.Order.Image.Path, bootKey(1), "", ""); got.Status != 200 || got.Body != string(image) {
 		t.Fatalf("the image: %d, %d bytes", got.Status, len(got.Body))
 	}
+	chunks := reply.Order.Image.Chunks
+	if got := r.call(t, "GET", chunks.Path, bootKey(1), "", ""); got.Status != 200 || int64(len(got.Body)) != chunks.SizeBytes || sumOf(got.Body) != chunks.SHA256 {
+		t.Fatalf("the list of its chunks: %d, %d bytes; the order says %+v", got.Status, len(got.Body), chunks)
+	}
 	if a := r.call(t, "POST", "/node/v1/report", bootKey(1), "application/json", fmt.Sprintf(`{"order":%d,"status":"done"}`, reply.Order.ID)); a.Status != 204 {
 		t.Fatalf("report: %d %s", a.Status, a.Body)
 	}

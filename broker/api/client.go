@@ -153,14 +153,14 @@ func (c *Client) Post(ctx context.Context, path string, in, out any) error {
 }
 
 // Node reads one node by id, hostname or MAC.
-func (c *Client) Node(ctx context.Context, name string) (*broker.Node, error) {
-	n := &broker.Node{}
+func (c *Client) Node(ctx context.Context, name string) (*broker.Record, error) {
+	n := &broker.Record{}
 	return n, c.Get(ctx, "/api/v1/nodes/"+url.PathEscape(name), n)
 }
 
 // Act says an operator's word about a node.
-func (c *Client) Act(ctx context.Context, name string, a broker.Act) (*broker.Node, error) {
-	n := &broker.Node{}
+func (c *Client) Act(ctx context.Context, name string, a broker.Act) (*broker.Record, error) {
+	n := &broker.Record{}
 	return n, c.Post(ctx, "/api/v1/nodes/"+url.PathEscape(name)+"/acts", a, n)
 }
 

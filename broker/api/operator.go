@@ -23,9 +23,9 @@ type (
 	body[T any] struct{ Body T }
 )
 
-func (s *server) getNode(ctx context.Context, in *nodePath) (*body[*broker.Node], error) {
+func (s *server) getNode(ctx context.Context, in *nodePath) (*body[*broker.Record], error) {
 	n, err := s.Broker.Node(ctx, in.Node)
-	return &body[*broker.Node]{n}, s.operatorError(err)
+	return &body[*broker.Record]{n}, s.operatorError(err)
 }
 
 func (s *server) explain(ctx context.Context, in *nodePath) (*body[*broker.Explanation], error) {
@@ -54,11 +54,11 @@ func (s *server) render(ctx context.Context, in *struct {
 func (s *server) act(ctx context.Context, in *struct {
 	Node string `path:"node" maxLength:"253"`
 	Body broker.Act
-}) (*body[*broker.Node], error) {
+}) (*body[*broker.Record], error) {
 	act := in.Body
 	act.Why, act.Who = boot.Printable(act.Why), who(ctx)
 	n, err := s.Broker.Do(ctx, in.Node, act)
-	return &body[*broker.Node]{n}, s.operatorError(err)
+	return &body[*broker.Record]{n}, s.operatorError(err)
 }
 
 func (s *server) getFile(_ context.Context, in *struct {
@@ -87,7 +87,7 @@ func (s *server) importImage(w http.ResponseWriter, r *http.Request) error {
 		return fmt.Errorf("%w (%w)", err, broker.ErrInvalid)
 	}
 	doc, err := json.Marshal(broker.Repo{Kind: broker.KindRepo, Name: mux.Vars(r)["name"], SHA256: img.SHA256,
-		SizeBytes: img.SizeBytes, RawBytes: img.RawBytes, Compression: img.Compression})
+		SizeBytes: img.SizeBytes, RawBytes: img.RawBytes, Compression: img.Compression, Chunks: img.Chunks, ChunksBytes: img.ChunksBytes})
 	if err != nil {
 		return fmt.Errorf("encode repo: %w", err)
 	}

@@ -6,8 +6,6 @@ package repo
 
 import (
 	"bufio"
-	"bytes"
-	"compress/gzip"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -17,7 +15,10 @@ import (
 	"path/filepath"
 	"regexp"
 
-	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sys/unix"
+
+	"muster/agent/chunk"
+	"muster/agent/packing"
 )
 
 // Image describes stored bytes.
@@ -25,48 +26,76 @@ type Image struct {
 	SHA256      string // of the file, hex
 	SizeBytes   int64  // of the file
 	RawBytes    int64  // once unpacked
-	Compression string // zstd, gzip, none
+	Compression string // zstd, gzip, xz, none
+	Chunks      string // sha256 of the list of the unpacked image's chunks, hex
+	ChunksBytes int64  // of that list
 }
 
-// Images is the store of images below one directory.
-type Images struct{ dir string }
+// Images is the store of images below one directory: SHA256.img are the files, SHA256.chunks the lists of their chunks.
+type Images struct {
+	dir  string
+	room func() (int64, error) // bytes that are free
+}
 
-// Open makes the directory when it is not there.
+// Open makes the directory when it is not there, and clears what imports left that were cut short.
 func Open(dir string) (*Images, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	err := os.MkdirAll(dir, 0o700)
+	left, globErr := filepath.Glob(filepath.Join(dir, "import-*"))
+	for _, name := range left {
+		err = errors.Join(err, os.Remove(name))
+	}
+	if err = errors.Join(err, globErr); err != nil {
 		return nil, fmt.Errorf("open image store: %w", err)
 	}
-	return &Images{dir: dir}, nil
+	return &Images{dir: dir, room: func() (int64, error) { return freeBytes(dir) }}, nil
+}
+
+func freeBytes(dir string) (int64, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return 0, fmt.Errorf("ask for the free space of %s: %w", dir, err)
+	}
+	return int64(st.Bavail) * st.Bsize, nil
 }
 
 var sumForm = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
-func (s *Images) path(sum string) (string, error) {
+func (s *Images) path(sum, kind string) (string, error) {
 	if !sumForm.MatchString(sum) {
 		return "", fmt.Errorf("image %q: want a sha256 in hexadecimal", sum)
 	}
-	return filepath.Join(s.dir, sum+".img"), nil
+	return filepath.Join(s.dir, sum+kind), nil
 }
 
-// Read opens the image with that sum.
+// What is stored under a sum.
+const (
+	kindImage  = ".img"
+	kindChunks = ".chunks"
+)
+
+// Read opens what has that sum: an image, or the list of one's chunks.
 func (s *Images) Read(sum string) (*os.File, error) {
-	p, err := s.path(sum)
-	if err != nil {
-		return nil, err
+	var errs []error
+	for _, kind := range []string{kindImage, kindChunks} {
+		p, err := s.path(sum, kind)
+		if err != nil {
+			return nil, err
+		}
+		f, err := os.Open(p)
+		if err == nil {
+			return f, nil
+		}
+		errs = append(errs, err)
 	}
-	f, err := os.Open(p)
-	if err != nil {
-		return nil, fmt.Errorf("open image: %w", err)
-	}
-	return f, nil
+	return nil, fmt.Errorf("open image: %w", errors.Join(errs...))
 }
 
-// MaxRaw is the largest image taken, unpacked.
-const MaxRaw = 8 << 40
+// MaxRaw is the largest image taken, packed and unpacked.
+const MaxRaw = chunk.MaxRaw
 
-// Import stores an image while it is read: plain raw, or raw in one zstd or gzip stream, told by its first bytes. It
-// is unpacked once to learn its size; a format with its own headers (qcow2, vmdk, ...) is refused. Nothing is kept of
-// an import that fails.
+// Import stores an image while it is read: plain raw, or raw in zstd, gzip or xz, told by its first bytes. It is unpacked
+// once to learn its size and to sum its chunks; a format with its own headers (qcow2, vmdk, ...) is refused, packed or not,
+// with the command that makes a raw image of it. Nothing is kept of an import that fails.
 func (s *Images) Import(r io.Reader) (Image, error) {
 	tmp, err := os.CreateTemp(s.dir, "import-*")
 	if err != nil {
@@ -76,29 +105,81 @@ func (s *Images) Import(r io.Reader) (Image, error) {
 	defer tmp.Close()
 
 	sum := sha256.New()
-	size := &counter{}
-	kept := io.TeeReader(r, io.MultiWriter(tmp, sum, size))
-	in := bufio.NewReaderSize(kept, 1<<20)
-	compression, err := detect(in)
+	file := &sparse{file: tmp, room: s.room}
+	in := bufio.NewReaderSize(io.TeeReader(r, io.MultiWriter(file, sum)), headBytes)
+	compression, list, err := look(in)
 	if err != nil {
 		return Image{}, err
-	}
-	raw, err := measure(in, compression)
-	if err != nil {
-		return Image{}, fmt.Errorf("unpack image: %w", err)
 	}
 	if _, err := io.Copy(io.Discard, in); err != nil { // what follows the last frame is part of the file
 		return Image{}, fmt.Errorf("read image: %w", err)
 	}
-	img := Image{SHA256: hex.EncodeToString(sum.Sum(nil)), SizeBytes: size.n, RawBytes: raw, Compression: compression}
+	if err := file.end(); err != nil {
+		return Image{}, fmt.Errorf("import image: %w", err)
+	}
+	img := Image{SHA256: hex.EncodeToString(sum.Sum(nil)), SizeBytes: file.size, RawBytes: list.Raw, Compression: compression}
 	if img.RawBytes == 0 {
 		return Image{}, errors.New("import image: it is empty")
 	}
-	return img, s.keep(tmp, img)
+	if img.Chunks, img.ChunksBytes, err = s.keepChunks(list); err != nil {
+		return Image{}, err
+	}
+	return img, s.keep(tmp, img.SHA256, kindImage)
 }
 
-func (s *Images) keep(tmp *os.File, img Image) error {
-	dst, err := s.path(img.SHA256)
+// look tells how an image is packed, unpacks it to its end and lists its chunks.
+func look(in *bufio.Reader) (compression string, list *chunk.List, err error) {
+	head, err := peek(in)
+	if err != nil {
+		return "", nil, fmt.Errorf("read image: %w", err)
+	}
+	compression = packing.Detect(head)
+	unpacked, stop, err := packing.New(in, compression)
+	if err != nil {
+		return "", nil, fmt.Errorf("unpack image: %w", err)
+	}
+	defer stop()
+	raw := bufio.NewReaderSize(unpacked, headBytes)
+	if head, err = peek(raw); err != nil {
+		return "", nil, fmt.Errorf("unpack image: %w", err)
+	}
+	if err := refuse(heads, head, compression); err != nil {
+		return "", nil, err
+	}
+	var last tail
+	if list, err = chunk.Read(io.TeeReader(raw, &last)); err != nil {
+		return "", nil, fmt.Errorf("unpack image: %w", err)
+	}
+	return compression, list, refuse(feet, last.bytes, compression)
+}
+
+func peek(r *bufio.Reader) ([]byte, error) {
+	head, err := r.Peek(headBytes)
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return head, err
+}
+
+// keepChunks stores a list, before the image: a stored image always has its list.
+func (s *Images) keepChunks(l *chunk.List) (sum string, size int64, err error) {
+	tmp, err := os.CreateTemp(s.dir, "import-*")
+	if err != nil {
+		return "", 0, fmt.Errorf("keep list of chunks: %w", err)
+	}
+	defer os.Remove(tmp.Name())
+	defer tmp.Close()
+	b := l.Encode()
+	if _, err := tmp.Write(b); err != nil {
+		return "", 0, fmt.Errorf("keep list of chunks: %w", err)
+	}
+	hash := sha256.Sum256(b)
+	sum = hex.EncodeToString(hash[:])
+	return sum, int64(len(b)), s.keep(tmp, sum, kindChunks)
+}
+
+func (s *Images) keep(tmp *os.File, sum, kind string) error {
+	dst, err := s.path(sum, kind)
 	if err != nil {
 		return err
 	}
@@ -106,77 +187,68 @@ func (s *Images) keep(tmp *os.File, img Image) error {
 	if err == nil {
 		err = os.Rename(tmp.Name(), dst)
 	}
+	if err == nil {
+		err = syncDir(s.dir)
+	}
 	if err != nil {
 		return fmt.Errorf("keep image: %w", err)
 	}
 	return nil
 }
 
-// refused are formats that look like a disk and are none, with what makes one of them.
-var refused = []struct {
-	magic, name string
-}{
-	{"QFI\xfb", "qcow"}, {"KDMV", "vmdk"}, {"# Disk DescriptorFile", "vmdk"}, {"vhdxfile", "vhdx"},
-	{"conectix", "vpc"}, {"<<< ", "vdi"}, {"BZh", "bzip2"}, {"\xfd7zXZ\x00", "xz"}, {"PK\x03\x04", "zip"},
+// keepFree is what imports leave on the disk that the broker's own records may share.
+const keepFree = 512 << 20
+
+// roomEvery is how often the space is asked for.
+const roomEvery = 64 << 20
+
+// sparse writes a file with holes where there are zeros: an empty disk of a terabyte takes no room. It ends an import
+// before the disk is full.
+type sparse struct {
+	file  *os.File
+	room  func() (int64, error)
+	size  int64
+	asked int64 // size at which the room was asked for last
 }
 
-func detect(in *bufio.Reader) (string, error) {
-	head, err := in.Peek(32)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return "", fmt.Errorf("read image: %w", err)
+func (s *sparse) Write(p []byte) (int, error) {
+	if s.size+int64(len(p)) > MaxRaw {
+		return 0, fmt.Errorf("larger than %d bytes", int64(MaxRaw))
 	}
-	for _, f := range refused {
-		if bytes.HasPrefix(head, []byte(f.magic)) {
-			return "", fmt.Errorf("this is a %s file, not a raw image: convert it first (qemu-img convert -O raw IN OUT; zstd OUT)", f.name)
+	if s.size-s.asked >= roomEvery {
+		s.asked = s.size
+		if free, err := s.room(); err != nil || free < keepFree {
+			return 0, errors.Join(err, fmt.Errorf("after %d bytes only %d are free where images are stored, and %d are kept free", s.size, free, keepFree))
 		}
 	}
-	switch {
-	case bytes.HasPrefix(head, []byte{0x28, 0xb5, 0x2f, 0xfd}):
-		return "zstd", nil
-	case bytes.HasPrefix(head, []byte{0x1f, 0x8b}):
-		return "gzip", nil
-	}
-	return "none", nil
-}
-
-// measure unpacks to nowhere and gives the length.
-func measure(in io.Reader, compression string) (int64, error) {
-	raw, closeRaw, err := Unpack(in, compression)
-	if err != nil {
-		return 0, err
-	}
-	defer closeRaw()
-	n, err := io.Copy(io.Discard, io.LimitReader(raw, MaxRaw+1))
-	if err == nil && n > MaxRaw {
-		err = fmt.Errorf("larger than %d bytes", int64(MaxRaw))
-	}
-	return n, err
-}
-
-// Unpack gives the raw bytes of a stream. Memory is bounded: a zstd window over 128 MiB is refused.
-func Unpack(in io.Reader, compression string) (io.Reader, func(), error) {
-	switch compression {
-	case "zstd":
-		z, err := zstd.NewReader(in, zstd.WithDecoderMaxWindow(128<<20), zstd.WithDecoderConcurrency(1))
-		if err != nil {
-			return nil, nil, err
+	const block = 4096 // of most file systems: a smaller hole saves nothing
+	for at := 0; at < len(p); {
+		n := min(block-int((s.size+int64(at))%block), len(p)-at)
+		if part := p[at : at+n]; !chunk.AllZero(part) {
+			if _, err := s.file.WriteAt(part, s.size+int64(at)); err != nil {
+				return at, err
+			}
 		}
-		return z, z.Close, nil
-	case "gzip":
-		z, err := gzip.NewReader(in)
-		if err != nil {
-			return nil, nil, err
-		}
-		return z, func() { z.Close() }, nil
-	case "none":
-		return in, func() {}, nil
+		at += n
 	}
-	return nil, nil, fmt.Errorf("compression %q: want zstd, gzip or none", compression)
+	s.size += int64(len(p))
+	return len(p), nil
 }
 
-type counter struct{ n int64 }
+// end gives the file its length, which a hole at its end does not.
+func (s *sparse) end() error { return s.file.Truncate(s.size) }
 
-func (c *counter) Write(p []byte) (int, error) {
-	c.n += int64(len(p))
+// tail remembers the last bytes of what was written.
+type tail struct{ bytes []byte }
+
+func (t *tail) Write(p []byte) (int, error) {
+	if len(p) >= footBytes {
+		t.bytes = append(t.bytes[:0], p[len(p)-footBytes:]...)
+		return len(p), nil
+	}
+	t.bytes = append(t.bytes, p...)
+	if over := len(t.bytes) - footBytes; over > 0 {
+		t.bytes = append(t.bytes[:0], t.bytes[over:]...)
+	}
 	return len(p), nil
 }

@@ -89,8 +89,11 @@ var saved = []struct {
 		err := rows.Scan(&o.Kind, &o.Name, (*[]byte)(&o.Doc))
 		return record{Object: &o}, err
 	}},
-	{"SELECT doc FROM nodes ORDER BY num", func(rows *sql.Rows) (r record, err error) {
-		err = rows.Scan((*[]byte)(&r.Node))
+	{"SELECT nodes.doc, facts.doc FROM nodes LEFT JOIN facts ON node = id ORDER BY num", func(rows *sql.Rows) (r record, err error) {
+		var doc, facts []byte
+		if err = rows.Scan(&doc, &facts); err == nil {
+			r.Node, err = whole(doc, facts)
+		}
 		return r, err
 	}},
 	{"SELECT seq, doc FROM events ORDER BY seq", func(rows *sql.Rows) (r record, err error) {
@@ -102,6 +105,19 @@ var saved = []struct {
 		err := rows.Scan(&c.Name, &c.Value)
 		return record{Counter: &c}, err
 	}},
+}
+
+// whole is the document of a node with all of its facts, as broker.Record has it.
+func whole(doc, facts []byte) ([]byte, error) {
+	var r struct {
+		broker.Node
+		Facts json.RawMessage `json:"facts,omitempty"`
+	}
+	if err := json.Unmarshal(doc, &r); err != nil {
+		return nil, err
+	}
+	r.Facts = facts
+	return json.Marshal(r)
 }
 
 // A lineWriter writes records and sums them up.
@@ -244,14 +260,14 @@ func (x *tx) take(n int64, r record) error {
 	case r.Object != nil:
 		return x.PutObject(broker.Object{Kind: r.Object.Kind, Name: r.Object.Name, Doc: r.Object.Doc})
 	case r.Node != nil:
-		var node broker.Node
+		var node struct{ ID string }
 		if err := json.Unmarshal(r.Node, &node); err != nil || node.ID == "" {
 			return errors.Join(errors.New("no node"), err)
 		}
 		if _, err := x.Node(node.ID); !errors.Is(err, broker.ErrNotFound) {
 			return errors.Join(fmt.Errorf("node %q is in it twice", node.ID), err)
 		}
-		return x.PutNode(&node)
+		return x.takeNode(r.Node, nil)
 	case r.Event != nil:
 		return x.takeEvent(r.Seq, r.Event)
 	case r.Counter != nil:

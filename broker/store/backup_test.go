@@ -30,12 +30,21 @@ func backup(t testing.TB, s *Store) []byte {
 	return b.Bytes()
 }
 
+func told(t testing.TB, f *facts.Facts) broker.Facts {
+	t.Helper()
+	known, err := broker.Found(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return known
+}
+
 // fill writes one of everything: a node with facts and all its keys, an object, events, a counter.
 func fill(t testing.TB, s *Store) {
 	t.Helper()
 	n := &broker.Node{ID: "node1", State: broker.Active, Policy: "web", Hold: "<&>\x00\u2028", Created: time.Unix(5, 0).UTC(),
 		Keys: broker.Keys{MACs: []string{"52:54:00:00:00:01"}, UUID: "u", Serial: "abc1234", SharedUUID: "batch"},
-		Boot: broker.BootKeys{KeyHash: "hash"}, Facts: &facts.Facts{Schema: 1}}
+		Boot: broker.BootKeys{KeyHash: "hash"}, Facts: told(t, &facts.Facts{Schema: 1})}
 	err := s.Update(t.Context(), func(tx broker.Tx) error {
 		return errors.Join(tx.PutNode(&broker.Node{ID: "node2", State: broker.Enroll}), tx.PutNode(n),
 			tx.PutObject(broker.Object{Kind: "Tag", Name: "a", Doc: []byte(`{"rule":"1 \u003c 2"}`)}),

@@ -89,6 +89,7 @@ func (s *Store) commitAll(batch []*update) {
 func (s *Store) try(batch []*update) (results []error, err error) {
 	ctx, cancel := s.limit(context.Background())
 	defer cancel()
+	s.writing.ready(ctx)
 	t, err := s.write.BeginTx(ctx, nil)
 	if err != nil {
 		return nil, err
@@ -102,7 +103,7 @@ func (s *Store) try(batch []*update) (results []error, err error) {
 	for _, u := range batch {
 		failed := u.ctx.Err()
 		if failed == nil {
-			x := &tx{ctx: ctx, t: t, revision: revision, appended: done}
+			x := &tx{ctx: ctx, t: t, prepared: s.writing, revision: revision, appended: done, kept: map[string]kept{}}
 			if failed, err = savepoint(x, u.f); err != nil {
 				return nil, err
 			}

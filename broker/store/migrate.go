@@ -3,15 +3,26 @@ package store
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
+
+	"muster/broker"
 )
 
 // A schema is the tables of one engine as the steps that lead there: step n makes version n+1 of version n. A step that
 // was released is never changed.
 type schema struct {
-	steps []string
+	steps []step
 	read  string // a query of the version
 	write string // %d is the version
+}
+
+// A step is statements. One that changes what is kept of nodes has them all written anew, after the last step.
+type step struct {
+	sql     string
+	rewrite bool
 }
 
 // migrate takes the tables to the newest version; the transaction is the caller's, so that all of it happens or
@@ -25,12 +36,17 @@ func (s schema) migrate(ctx context.Context, t *sql.Tx) error {
 		return fmt.Errorf("it has schema version %d, this muster knows up to %d: use a newer muster", version, len(s.steps))
 	}
 	for n, step := range s.steps[version:] {
-		if _, err := t.ExecContext(ctx, step); err != nil {
+		if _, err := t.ExecContext(ctx, step.sql); err != nil {
 			return fmt.Errorf("make schema version %d: %w", version+n+1, err)
 		}
 	}
 	if version == len(s.steps) {
 		return nil
+	}
+	if slices.ContainsFunc(s.steps[version:], func(s step) bool { return s.rewrite }) {
+		if err := (&tx{ctx: ctx, t: t}).rewrite(); err != nil {
+			return fmt.Errorf("rewrite nodes for schema version %d: %w", len(s.steps), err)
+		}
 	}
 	_, err := t.ExecContext(ctx, fmt.Sprintf(s.write, len(s.steps)))
 	return err
@@ -59,7 +75,7 @@ func inTransaction(ctx context.Context, db *sql.DB, f func(context.Context, *sql
 	return t.Commit()
 }
 
-var sqliteSchema = schema{read: "PRAGMA user_version", write: "PRAGMA user_version = %d", steps: []string{`
+var sqliteSchema = schema{read: "PRAGMA user_version", write: "PRAGMA user_version = %d", steps: []step{{sql: `
 CREATE TABLE nodes (
 	id TEXT PRIMARY KEY, num INTEGER NOT NULL, state TEXT NOT NULL, policy TEXT NOT NULL, doc BLOB NOT NULL
 ) STRICT;
@@ -77,7 +93,7 @@ CREATE TABLE events (
 ) STRICT;
 CREATE INDEX events_node ON events(node, seq);
 CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-`, `
+`}, {sql: `
 CREATE TABLE shared_keys (
 	kind TEXT NOT NULL, value TEXT NOT NULL, node TEXT NOT NULL, PRIMARY KEY (kind, value, node)
 ) STRICT, WITHOUT ROWID;
@@ -85,18 +101,20 @@ CREATE INDEX shared_keys_node ON shared_keys(node);
 INSERT INTO shared_keys
 	SELECT 'serial', json_extract(CAST(doc AS TEXT), '$.keys.serial'), id FROM nodes
 	WHERE coalesce(json_extract(CAST(doc AS TEXT), '$.keys.serial'), '') != '';
-`, `
+`}, {sql: `
 CREATE UNIQUE INDEX nodes_num ON nodes(num);
 ALTER TABLE events ADD COLUMN kind TEXT NOT NULL DEFAULT '';
 ALTER TABLE events ADD COLUMN at INTEGER NOT NULL DEFAULT 0;
 UPDATE events SET kind = coalesce(json_extract(CAST(doc AS TEXT), '$.kind'), ''),
 	at = coalesce(unixepoch(json_extract(CAST(doc AS TEXT), '$.time')) * 1000, 0);
 INSERT INTO counters(name, value) VALUES ('objects', 0);
-`}}
+`}, {sql: `
+CREATE TABLE facts (node TEXT PRIMARY KEY, hash TEXT NOT NULL, doc BLOB NOT NULL) STRICT;
+`, rewrite: true}}}
 
 // postgresSchema sorts text as bytes, as SQLite does. Documents are bytes: JSON may say \u0000, which no text of
 // PostgreSQL holds.
-var postgresSchema = schema{read: "SELECT version FROM schema_version", write: "UPDATE schema_version SET version = %d", steps: []string{`
+var postgresSchema = schema{read: "SELECT version FROM schema_version", write: "UPDATE schema_version SET version = %d", steps: []step{{sql: `
 CREATE TABLE nodes (
 	id TEXT COLLATE "C" PRIMARY KEY, num BIGINT NOT NULL, state TEXT COLLATE "C" NOT NULL,
 	policy TEXT COLLATE "C" NOT NULL, doc BYTEA NOT NULL
@@ -122,4 +140,43 @@ CREATE TABLE events (
 CREATE INDEX events_node ON events(node, seq);
 CREATE TABLE counters (name TEXT COLLATE "C" PRIMARY KEY, value BIGINT NOT NULL);
 INSERT INTO counters(name, value) VALUES ('objects', 0);
-`}}
+`}, {sql: `
+CREATE TABLE facts (node TEXT COLLATE "C" PRIMARY KEY, hash TEXT COLLATE "C" NOT NULL, doc BYTEA NOT NULL);
+`, rewrite: true}}}
+
+// rewrite puts every node anew, in the form that this muster keeps. Facts were in the document up to version 3 (of
+// PostgreSQL, 1), and are a row of their own since.
+func (x *tx) rewrite() error {
+	ids, err := x.NodeIDs()
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		var doc, facts []byte
+		if err := x.row("SELECT nodes.doc, facts.doc FROM nodes LEFT JOIN facts ON node = id WHERE id = $1", id).Scan(&doc, &facts); err != nil {
+			return missing("node "+id, err)
+		}
+		if err := x.takeNode(doc, facts); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// takeNode writes a node from its document, with its facts where they are not in that.
+func (x *tx) takeNode(doc, facts []byte) error {
+	var r broker.Record
+	err := json.Unmarshal(doc, &r)
+	if err == nil && facts != nil {
+		r.Facts = nil // it was the gist
+		err = json.Unmarshal(facts, &r.Facts)
+	}
+	if err != nil || r.ID == "" {
+		return errors.Join(errors.New("no node"), err)
+	}
+	n, err := r.Parted()
+	if err != nil {
+		return err
+	}
+	return x.PutNode(n)
+}

@@ -1,48 +1,95 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"muster/agent/facts"
 	"muster/broker"
 	"muster/broker/store/storetest"
 )
 
-// What a broker of each version had written: its tables as they were released, and a node, an object and events in them.
+// What a broker of each version had written: its tables as they were released, and nodes, an object and events in them.
 const oldRows = `
-INSERT INTO nodes VALUES ('node1', 1, 'active', 'web', CAST('{"id":"node1","state":"active","policy":"web","keys":{"macs":["52:54:00:00:00:01"],"serial":"abc1234"}}' AS BLOB));
-INSERT INTO nodes VALUES ('node2', 2, 'enroll', '', CAST('{"id":"node2","state":"enroll"}' AS BLOB));
+INSERT INTO nodes VALUES ('node1', 1, 'active', 'web', '{"id":"node1","state":"active","policy":"web","keys":{"macs":["52:54:00:00:00:01"],"serial":"abc1234"},
+	"facts":{"schema":1,"arch":"x86_64","system":{"product":"R640"},"disks":[{"id":"d","name":"sda","size_bytes":5,"table":"gpt"}]},"facts_hash":"told"}');
+INSERT INTO nodes VALUES ('node2', 2, 'enroll', '', '{"id":"node2","state":"enroll"}');
 INSERT INTO keys VALUES ('mac', '52:54:00:00:00:01', 'node1');
-INSERT INTO objects VALUES ('Tag', 'a', CAST('{"name":"a"}' AS BLOB));
-INSERT INTO events(seq, node, doc) VALUES (7, 'node1', CAST('{"seq":0,"time":"2026-01-02T03:04:05.678Z","node":"node1","kind":"node.active","text":"x"}' AS BLOB));
+INSERT INTO objects VALUES ('Tag', 'a', '{"name":"a"}');
+INSERT INTO events(seq, node, doc) VALUES (7, 'node1', '{"seq":0,"time":"2026-01-02T03:04:05.678Z","node":"node1","kind":"node.active","text":"x"}');
 INSERT INTO counters VALUES ('node', 2);
 `
 
-var oldShared = map[int]string{2: `INSERT INTO shared_keys VALUES ('serial', 'abc1234', 'node1');`}
+const (
+	oldShared = `INSERT INTO shared_keys VALUES ('serial', 'abc1234', 'node1');`
+	oldEvents = `UPDATE events SET kind = 'node.active', at = 1767323045000;`
+)
+
+// later is what each version has beside those rows.
+var later = map[int]string{2: oldShared, 3: oldShared + oldEvents}
+
+// asBytes writes documents as SQLite's STRICT tables want them; PostgreSQL reads them out of the text.
+func asBytes(rows string) string {
+	return regexp.MustCompile(`'{[^']*}'`).ReplaceAllString(rows, "CAST($0 AS BLOB)")
+}
+
+func released(t *testing.T, name string) string {
+	t.Helper()
+	ddl, err := os.ReadFile(filepath.Join("testdata", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(ddl)
+}
 
 func TestAFileOfEachReleasedVersionIsBroughtForward(t *testing.T) {
 	for version := 1; version < len(sqliteSchema.steps); version++ {
 		t.Run(fmt.Sprintf("version %d", version), func(t *testing.T) {
 			dir := t.TempDir()
-			ddl, err := os.ReadFile(fmt.Sprintf("testdata/sqlite-%d.sql", version))
-			if err != nil {
-				t.Fatal(err)
-			}
-			oldFile(t, dir, string(ddl)+oldRows+oldShared[version]+fmt.Sprintf("PRAGMA user_version = %d", version))
+			oldFile(t, dir, released(t, fmt.Sprintf("sqlite-%d.sql", version))+asBytes(oldRows)+later[version]+fmt.Sprintf("PRAGMA user_version = %d", version))
 			s := opened(t)(Open(dir))
 			defer s.Close()
 			broughtForward(t, s)
 			if diff := cmp.Diff(sqliteTables(t, opened(t)(Open(t.TempDir()))), sqliteTables(t, s)); diff != "" {
 				t.Errorf("a new file has other tables (-new +old):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestADatabaseOfEachReleasedVersionIsBroughtForward(t *testing.T) {
+	server := storetest.StartPostgres(t)
+	for version := 1; version < len(postgresSchema.steps); version++ {
+		t.Run(fmt.Sprintf("version %d", version), func(t *testing.T) {
+			url := server.URL(t)
+			db, err := sql.Open("pgx", url)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer db.Close()
+			rows := strings.Replace(oldRows, "events(seq, node, doc) VALUES (7, 'node1',", "events(seq, node, kind, at, doc) VALUES (7, 'node1', 'node.active', 1767323045000,", 1)
+			_, err = db.Exec(released(t, fmt.Sprintf("postgres-%d.sql", version)) + rows + oldShared + "SELECT setval(pg_get_serial_sequence('events', 'seq'), 7)")
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := opened(t)(Connect(t.Context(), url))
+			defer s.Close()
+			broughtForward(t, s)
+			fresh := opened(t)(Connect(t.Context(), server.URL(t)))
+			defer fresh.Close()
+			if diff := cmp.Diff(postgresTables(t, fresh), postgresTables(t, s)); diff != "" {
+				t.Errorf("a new database has other tables (-new +old):\n%s", diff)
 			}
 		})
 	}
@@ -79,6 +126,7 @@ func broughtForward(t *testing.T, s *Store) {
 	if err != nil {
 		t.Error(err)
 	}
+	movedFacts(t, s)
 	var kind string
 	var at int64
 	if err := s.read.QueryRow("SELECT kind, at FROM events WHERE seq = 7").Scan(&kind, &at); kind != "node.active" || at != 1767323045000 || err != nil {
@@ -86,11 +134,55 @@ func broughtForward(t *testing.T, s *Store) {
 	}
 }
 
-// sqliteTables are the columns and indexes of a file.
-func sqliteTables(t *testing.T, s *Store) (list []string) {
+// movedFacts looks at a node whose facts were in its document.
+func movedFacts(t *testing.T, s *Store) {
 	t.Helper()
-	rows, err := s.read.Query(`SELECT m.type || ' ' || m.name || ' ' || coalesce((SELECT group_concat(c.name || ' ' || c.type || ' ' || c."notnull" || c.pk) FROM pragma_table_info(m.name) c), '')
+	var doc []byte
+	if err := s.read.QueryRow("SELECT doc FROM nodes WHERE id = 'node1'").Scan(&doc); err != nil || bytes.Contains(doc, []byte("sda\"")) {
+		t.Errorf("the document is %s, %v; want it without the facts", doc, err)
+	}
+	err := s.View(t.Context(), func(tx broker.Tx) error {
+		n, err := tx.Node("node1")
+		if err != nil {
+			return err
+		}
+		whole, err := n.Facts.Whole()
+		want := &facts.Facts{Schema: 1, Arch: "x86_64", System: &facts.System{Product: "R640"}, Disks: []facts.Disk{{ID: "d", Name: "sda", SizeBytes: 5, Table: "gpt"}}}
+		if diff := cmp.Diff(want, whole); diff != "" {
+			t.Errorf("facts (-want +got):\n%s", diff)
+		}
+		hash, err2 := want.Hash()
+		gist := &broker.Gist{Hash: hash, Arch: "x86_64", Product: "R640", Hardware: broker.Summary(want), InUse: "disk sda holds a partition table (gpt)"}
+		if diff := cmp.Diff(gist, n.Facts.Gist); diff != "" || n.FactsHash != "told" {
+			t.Errorf("facts_hash %q; gist (-want +got):\n%s", n.FactsHash, diff)
+		}
+		if n, err := tx.Node("node2"); err != nil || n.Facts.Known() {
+			t.Errorf("node2 without facts: %v, %v", n, err)
+		}
+		return errors.Join(err, err2)
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// sqliteTables are the columns and indexes of a file.
+func sqliteTables(t *testing.T, s *Store) []string {
+	t.Helper()
+	return listed(t, s, `SELECT m.type || ' ' || m.name || ' ' || coalesce((SELECT group_concat(c.name || ' ' || c.type || ' ' || c."notnull" || c.pk) FROM pragma_table_info(m.name) c), '')
 		FROM sqlite_schema m ORDER BY 1`)
+}
+
+// postgresTables are those of a database.
+func postgresTables(t *testing.T, s *Store) []string {
+	t.Helper()
+	return listed(t, s, `SELECT concat_ws(' ', table_name, column_name, data_type, is_nullable, collation_name, is_identity) FROM information_schema.columns
+		WHERE table_schema = current_schema() UNION ALL SELECT replace(indexdef, current_schema() || '.', '') FROM pg_indexes WHERE schemaname = current_schema() ORDER BY 1`)
+}
+
+func listed(t *testing.T, s *Store, query string) (list []string) {
+	t.Helper()
+	rows, err := s.read.Query(query)
 	if err != nil {
 		t.Fatal(err)
 	}

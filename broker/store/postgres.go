@@ -118,6 +118,8 @@ func (p *postgres) limit(ctx context.Context) (context.Context, context.CancelFu
 	return context.WithTimeout(ctx, transactionTime)
 }
 
+func (p *postgres) prepare(*sql.DB) *prepared { return nil }
+
 // most keeps a transaction below the 64 subtransactions that a server's process remembers in memory (PGPROC_MAX_CACHED_SUBXIDS).
 func (p *postgres) most() int { return 60 }
 

@@ -69,6 +69,8 @@ func (sqliteEngine) limit(context.Context) (context.Context, context.CancelFunc)
 	return context.Background(), func() {}
 }
 
+func (sqliteEngine) prepare(db *sql.DB) *prepared { return prepare(db) }
+
 func (sqliteEngine) most() int { return 256 }
 
 // snapshot needs no word: a transaction of SQLite is one.

@@ -23,9 +23,11 @@ type Store struct {
 	engine
 	read  *sql.DB
 	write *sql.DB // of one connection
-	queue chan *update
-	quit  chan struct{}
-	wg    sync.WaitGroup
+	// Of SQLite; nil where the driver prepares.
+	reading, writing *prepared
+	queue            chan *update
+	quit             chan struct{}
+	wg               sync.WaitGroup
 }
 
 var _ broker.Store = (*Store)(nil)
@@ -36,6 +38,8 @@ type engine interface {
 	limit(context.Context) (context.Context, context.CancelFunc)
 	// snapshot is the isolation of a reader who sees one state throughout.
 	snapshot() sql.IsolationLevel
+	// prepare keeps statements of a pool compiled; nil where its driver does.
+	prepare(*sql.DB) *prepared
 	// most is how many updates one commit takes.
 	most() int
 	// lock makes a transaction the only one that writes, and reads the revision of the objects.
@@ -68,7 +72,7 @@ func (s *span) add(seq int64) {
 }
 
 func start(e engine, read, write *sql.DB) *Store {
-	s := &Store{engine: e, read: read, write: write, queue: make(chan *update, 1024), quit: make(chan struct{})}
+	s := &Store{engine: e, read: read, write: write, reading: e.prepare(read), writing: e.prepare(write), queue: make(chan *update, 1024), quit: make(chan struct{})}
 	s.wg.Go(s.writer)
 	return s
 }
@@ -77,7 +81,7 @@ func start(e engine, read, write *sql.DB) *Store {
 func (s *Store) Close() error {
 	close(s.quit)
 	s.wg.Wait()
-	return errors.Join(s.read.Close(), s.write.Close(), s.engine.close())
+	return errors.Join(s.reading.close(), s.writing.close(), s.read.Close(), s.write.Close(), s.engine.close())
 }
 
 // View implements broker.Store.
@@ -89,11 +93,12 @@ func (s *Store) View(ctx context.Context, f func(broker.Tx) error) error {
 		return s.classed(fmt.Errorf("begin reading: %w", err))
 	}
 	defer t.Rollback()
-	return s.classed(f(&tx{ctx: ctx, t: t, revision: -1}))
+	return s.classed(f(&tx{ctx: ctx, t: t, prepared: s.reading, revision: -1}))
 }
 
 // begin begins to read. Each connection of before a restart of the database fails once.
 func (s *Store) begin(ctx context.Context) (t *sql.Tx, err error) {
+	s.reading.ready(ctx)
 	for range readers + 1 {
 		if t, err = s.read.BeginTx(ctx, &sql.TxOptions{ReadOnly: true, Isolation: s.snapshot()}); err == nil || !s.again(err) {
 			break

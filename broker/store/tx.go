@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"muster/broker"
@@ -15,21 +16,45 @@ import (
 type tx struct {
 	ctx      context.Context
 	t        *sql.Tx
+	prepared *prepared
 	revision int64 // of the objects, in an update
 	appended span
+	kept     map[string]kept // in an update: the nodes that were read or put in it
+}
+
+// kept is what the store has of a node beside its document. It is written when it changes, which most check-ins do not.
+type kept struct {
+	state  broker.State
+	policy string
+	keys   map[key]bool // own and shared
+}
+
+func keptOf(n *broker.Node) kept {
+	keys := keysOf(n.Indexed())
+	maps.Copy(keys, keysOf(n.Shared()))
+	return kept{n.State, n.Policy, keys}
 }
 
 var _ broker.Tx = (*tx)(nil)
 
 func (x *tx) exec(query string, args ...any) (sql.Result, error) {
+	if s := x.prepared.in(x.ctx, x.t, query); s != nil {
+		return s.ExecContext(x.ctx, args...)
+	}
 	return x.t.ExecContext(x.ctx, query, args...)
 }
 
 func (x *tx) query(query string, args ...any) (*sql.Rows, error) {
+	if s := x.prepared.in(x.ctx, x.t, query); s != nil {
+		return s.QueryContext(x.ctx, args...)
+	}
 	return x.t.QueryContext(x.ctx, query, args...)
 }
 
 func (x *tx) row(query string, args ...any) *sql.Row {
+	if s := x.prepared.in(x.ctx, x.t, query); s != nil {
+		return s.QueryRowContext(x.ctx, args...)
+	}
 	return x.t.QueryRowContext(x.ctx, query, args...)
 }
 
@@ -40,7 +65,7 @@ func missing(what string, err error) error {
 	return fmt.Errorf("read %s: %w", what, err)
 }
 
-func scanNode(row interface{ Scan(...any) error }, what string) (*broker.Node, error) {
+func (x *tx) scanNode(row interface{ Scan(...any) error }, what string) (*broker.Node, error) {
 	var doc []byte
 	if err := row.Scan(&doc); err != nil {
 		return nil, missing(what, err)
@@ -49,15 +74,29 @@ func scanNode(row interface{ Scan(...any) error }, what string) (*broker.Node, e
 	if err := json.Unmarshal(doc, n); err != nil {
 		return nil, fmt.Errorf("read %s: %w", what, err)
 	}
+	if x.kept != nil {
+		x.kept[n.ID] = keptOf(n)
+	}
+	if n.Facts.Known() {
+		n.Facts.ReadBy(func() ([]byte, error) { return x.facts(n) })
+	}
 	return n, nil
 }
 
+// facts are those that the node was read with: another copy of it may have got others in the same transaction.
+func (x *tx) facts(n *broker.Node) (doc []byte, err error) {
+	if err = x.row("SELECT doc FROM facts WHERE node = $1 AND hash = $2", n.ID, n.Facts.Hash).Scan(&doc); err != nil {
+		return nil, missing("facts of node "+n.ID, err)
+	}
+	return doc, nil
+}
+
 func (x *tx) Node(id string) (*broker.Node, error) {
-	return scanNode(x.row("SELECT doc FROM nodes WHERE id = $1", id), "node "+id)
+	return x.scanNode(x.row("SELECT doc FROM nodes WHERE id = $1", id), "node "+id)
 }
 
 func (x *tx) NodeByKey(kind broker.KeyKind, v string) (*broker.Node, error) {
-	return scanNode(x.row("SELECT doc FROM nodes JOIN keys ON node = id WHERE kind = $1 AND value = $2", string(kind), v), "node by "+string(kind))
+	return x.scanNode(x.row("SELECT doc FROM nodes JOIN keys ON node = id WHERE kind = $1 AND value = $2", string(kind), v), "node by "+string(kind))
 }
 
 // filtered says only what is asked for, so that indexes are used. That of policies leaves out nodes without one, which
@@ -103,7 +142,7 @@ func (x *tx) nodes(query string, args ...any) ([]*broker.Node, error) {
 	defer rows.Close()
 	var nodes []*broker.Node
 	for rows.Next() {
-		n, err := scanNode(rows, "node")
+		n, err := x.scanNode(rows, "node")
 		if err != nil {
 			return nil, err
 		}
@@ -113,7 +152,7 @@ func (x *tx) nodes(query string, args ...any) ([]*broker.Node, error) {
 }
 
 func (x *tx) NodeIDs() (ids []string, err error) {
-	rows, err := x.t.Query("SELECT id FROM nodes ORDER BY num")
+	rows, err := x.query("SELECT id FROM nodes ORDER BY num")
 	if err != nil {
 		return nil, fmt.Errorf("list nodes: %w", err)
 	}
@@ -138,24 +177,49 @@ func (x *tx) Count(f broker.NodeFilter) (n int, err error) {
 
 func (x *tx) PutNode(n *broker.Node) error {
 	doc, err := json.Marshal(n)
+	if err == nil {
+		err = x.putNode(n, doc)
+	}
 	if err != nil {
+		delete(x.kept, n.ID) // who knows how far it came
 		return fmt.Errorf("write node %s: %w", n.ID, err)
-	}
-	r, err := x.exec("UPDATE nodes SET state = $2, policy = $3, doc = $4 WHERE id = $1", n.ID, string(n.State), n.Policy, doc)
-	if err != nil {
-		return fmt.Errorf("write node %s: %w", n.ID, err)
-	}
-	if old, err := r.RowsAffected(); err != nil || old == 0 {
-		_, again := x.exec("INSERT INTO nodes(id, num, state, policy, doc) VALUES ($1, (SELECT coalesce(max(num), 0) + 1 FROM nodes), $2, $3, $4)",
-			n.ID, string(n.State), n.Policy, doc)
-		if err := errors.Join(err, again); err != nil {
-			return fmt.Errorf("write node %s: %w", n.ID, err)
-		}
-	}
-	if err := x.putKeys(n); err != nil {
-		return fmt.Errorf("write keys of node %s: %w", n.ID, err)
 	}
 	return nil
+}
+
+func (x *tx) putNode(n *broker.Node, doc []byte) (err error) {
+	was, known := x.kept[n.ID]
+	is := keptOf(n)
+	if known && was.state == is.state && was.policy == is.policy {
+		_, err = x.exec("UPDATE nodes SET doc = $2 WHERE id = $1", n.ID, doc)
+	} else {
+		err = x.putRow(n, doc)
+	}
+	if err == nil && !(known && maps.Equal(was.keys, is.keys)) {
+		err = x.putKeys(n)
+	}
+	if fresh := n.Facts.Fresh(); err == nil && fresh != nil {
+		_, err = x.exec("INSERT INTO facts(node, hash, doc) VALUES ($1, $2, $3) ON CONFLICT (node) DO UPDATE SET hash = excluded.hash, doc = excluded.doc",
+			n.ID, n.Facts.Hash, fresh)
+	}
+	if err == nil && x.kept != nil {
+		x.kept[n.ID] = is
+	}
+	return err
+}
+
+// putRow writes a node that is new, or is to be found by another state or policy.
+func (x *tx) putRow(n *broker.Node, doc []byte) error {
+	r, err := x.exec("UPDATE nodes SET state = $2, policy = $3, doc = $4 WHERE id = $1", n.ID, string(n.State), n.Policy, doc)
+	if err != nil {
+		return err
+	}
+	if old, err := r.RowsAffected(); err != nil || old > 0 {
+		return err
+	}
+	_, err = x.exec("INSERT INTO nodes(id, num, state, policy, doc) VALUES ($1, (SELECT coalesce(max(num), 0) + 1 FROM nodes), $2, $3, $4)",
+		n.ID, string(n.State), n.Policy, doc)
+	return err
 }
 
 // A key is one value that a node is found by.
@@ -257,7 +321,12 @@ func (x *tx) dropKeys(id string) error {
 }
 
 func (x *tx) DeleteNode(id string) error {
-	if err := x.dropKeys(id); err != nil {
+	delete(x.kept, id)
+	err := x.dropKeys(id)
+	if err == nil {
+		_, err = x.exec("DELETE FROM facts WHERE node = $1", id)
+	}
+	if err != nil {
 		return fmt.Errorf("delete node %s: %w", id, err)
 	}
 	return x.deleteOne("node "+id, "DELETE FROM nodes WHERE id = $1", id)

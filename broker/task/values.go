@@ -84,13 +84,13 @@ func (n Node) NetBIOS() (string, error) {
 
 // A Disk is the one that may be written, by names that hold in another kernel.
 type Disk struct {
-	Name      string // of the kernel that reported it; others number otherwise
-	ByID      string // /dev/disk/by-id/..., as udev names it; "" when it has no serial number
-	ByPath    string // /dev/disk/by-path/..., or ""
-	SizeBytes int64
-	Serial    string
-	WWN       string // with 0x, as kickstart and Windows write it; or ""
-	Model     string
+	Name      string `json:"name,omitempty"`    // of the kernel that reported it; others number otherwise
+	ByID      string `json:"by_id,omitempty"`   // /dev/disk/by-id/..., as udev names it; "" when it has no serial number
+	ByPath    string `json:"by_path,omitempty"` // /dev/disk/by-path/..., or ""
+	SizeBytes int64  `json:"size_bytes,omitempty"`
+	Serial    string `json:"serial,omitempty"`
+	WWN       string `json:"wwn,omitempty"` // with 0x, as kickstart and Windows write it; or ""
+	Model     string `json:"model,omitempty"`
 }
 
 // Path is the most stable of its names.

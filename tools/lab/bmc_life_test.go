@@ -69,7 +69,7 @@ func TestLabBMC(t *testing.T) {
 	}
 }
 
-func checkBMC(t *testing.T, n *broker.Node) {
+func checkBMC(t *testing.T, n *broker.Record) {
 	t.Helper()
 	want := &facts.BMC{
 		Present: true, Interface: "kcs", Firmware: "4.45", IPMIVersion: "2.0", ManufacturerID: "0002a2", ProductID: "0100",

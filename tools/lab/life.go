@@ -157,7 +157,7 @@ func Kind(kind, part string) func(broker.Event) bool {
 
 // Installed follows the machine until it is active and its own system asks for a login by the name that the policy
 // gave it. It fails as soon as the install does.
-func (l *Life) Installed(ctx context.Context) (*broker.Node, error) {
+func (l *Life) Installed(ctx context.Context) (*broker.Record, error) {
 	end, err := l.Until(ctx, "the node to be active", func(e broker.Event) bool {
 		return e.Kind == broker.EventActive || e.Kind == broker.EventFailed
 	})
@@ -175,7 +175,7 @@ func (l *Life) Installed(ctx context.Context) (*broker.Node, error) {
 }
 
 // Login waits for the login prompt of the installed system on the console.
-func (l *Life) Login(ctx context.Context, n *broker.Node) error {
+func (l *Life) Login(ctx context.Context, n *broker.Record) error {
 	short, _, _ := strings.Cut(n.Hostname, ".")
 	line, err := l.Machine.WaitConsole(ctx, regexp.MustCompile(`^`+regexp.QuoteMeta(short)+` login:`))
 	if err != nil {

@@ -141,7 +141,7 @@ func TestLabLife(t *testing.T) {
 	}
 }
 
-func checkInstalled(t *testing.T, s *stage, n *broker.Node, f Firmware) {
+func checkInstalled(t *testing.T, s *stage, n *broker.Record, f Firmware) {
 	t.Helper()
 	if n.State != broker.Active || n.Policy != "lab" || n.Installed != "lab" || n.Hostname != "lab001.example.net" {
 		t.Errorf("node is %s by policy %q, installed %q, named %q", n.State, n.Policy, n.Installed, n.Hostname)

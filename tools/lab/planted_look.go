@@ -71,7 +71,7 @@ func (r *Rack) LookAtPlanted(ctx context.Context, s *Server, f Firmware, out io.
 }
 
 // Node waits for the next order of the agent, which follows its facts, and gives the node as the broker knows it.
-func (p *PlantedLook) Node(ctx context.Context) (*broker.Node, error) {
+func (p *PlantedLook) Node(ctx context.Context) (*broker.Record, error) {
 	if _, err := p.Life.Until(ctx, "the facts of the planted machine", Kind(broker.EventOrder, "order wait: ")); err != nil {
 		return nil, err
 	}

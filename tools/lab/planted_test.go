@@ -96,7 +96,7 @@ func lookAtPlanted(t *testing.T, f Firmware) *PlantedLook {
 	return p
 }
 
-func checkPlanted(t *testing.T, n *broker.Node, f Firmware) {
+func checkPlanted(t *testing.T, n *broker.Record, f Firmware) {
 	t.Helper()
 	for _, e := range n.Errors {
 		t.Errorf("not read: %+v", e)
@@ -119,7 +119,7 @@ func judge(t *testing.T, found any, values []PlantedValue) {
 	t.Logf("%d planted values in %T", len(values), found)
 }
 
-func hardwareHash(t *testing.T, n *broker.Node) string {
+func hardwareHash(t *testing.T, n *broker.Record) string {
 	t.Helper()
 	h, err := n.Facts.HardwareHash()
 	if err != nil {
@@ -129,7 +129,7 @@ func hardwareHash(t *testing.T, n *broker.Node) string {
 }
 
 // logCosts says how large the facts are and how long each collector took.
-func logCosts(t *testing.T, n *broker.Node, events []broker.Event) {
+func logCosts(t *testing.T, n *broker.Record, events []broker.Event) {
 	t.Helper()
 	raw, err := json.Marshal(n.Facts)
 	if err != nil {

@@ -18,7 +18,8 @@ import (
 // A package that stands in no row may import nothing of ours.
 const law = `
 agent/facts                                                    < agent/probe
-agent/facts, agent/probe, boot/kargs, boot/pin                 < agent
+agent/chunk, agent/facts, agent/gpt, agent/packing, agent/probe, boot/kargs, boot/pin < agent
+agent/packing                                                  < initramfs
 agent, agent/facts, agent/probe, boot/kargs                    < agent/cmd/muster-agent
 boot/kargs                                                     < boot
 boot                                                           < boot/dhcp, boot/tftp
@@ -27,7 +28,8 @@ boot/kargs                                                     < broker/render
 broker/render                                                  < broker/handoff
 agent/facts, boot, boot/kargs, broker/render                   < broker/task
 agent/facts, broker/rule, boot                                 < broker/repo
-agent/facts, boot, boot/kargs, boot/pin, broker/handoff, broker/hook, broker/noderange, broker/rule, broker/rule/razor, broker/task < broker
+agent/chunk, agent/packing                                     < broker/repo
+agent/facts, agent/packing, boot, boot/kargs, boot/pin, broker/handoff, broker/hook, broker/noderange, broker/rule, broker/rule/razor, broker/task < broker
 agent/facts, broker                                            < broker/store, broker/store/storetest
 broker/store/storetest                                         < broker/store
 agent/facts, boot, boot/pin, broker, broker/repo               < broker/api, broker/web
@@ -144,6 +146,8 @@ func TestNoServerInTheAgentAndNoHardwareInTheBroker(t *testing.T) {
 		{"muster/agent/facts", []string{"github.com", "golang.org"}},
 		{"muster/boot/kargs", []string{"github.com", "golang.org"}},
 		{"muster/boot/pin", []string{"github.com", "golang.org"}},
+		{"muster/agent/chunk", []string{"github.com", "golang.org"}},
+		{"muster/agent/gpt", []string{"github.com", "golang.org"}},
 	} {
 		cmd := exec.Command("go", "list", "-deps", tt.of)
 		cmd.Dir = "../.."

@@ -143,7 +143,7 @@ func (a *act) run(cmd *cobra.Command, arg string) error {
 		if err != nil {
 			return err
 		}
-		return a.o.show(cmd.OutOrStdout(), n, func(w io.Writer) { row(w, "node/"+n.ID, a.Verb, stateText(n)) })
+		return a.o.show(cmd.OutOrStdout(), n, func(w io.Writer) { row(w, "node/"+n.ID, a.Verb, stateText(&n.Node)) })
 	}
 	page, err := c.Nodes(cmd.Context(), broker.NodeQuery{Range: arg})
 	if err != nil {
@@ -207,7 +207,7 @@ func (a *act) all(ctx context.Context, c *api.Client, nodes []broker.NodeSummary
 			if err != nil {
 				x.Result, x.Error = "failed", err.Error()
 			} else {
-				x.State = stateText(after)
+				x.State = stateText(&after.Node)
 			}
 			outcomes[i] = x
 		})

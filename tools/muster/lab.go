@@ -184,7 +184,7 @@ func emptyServer(rack *lab.Rack, ramdisk string, args []string) (*lab.Server, er
 	return rack.Serve(lab.ServerConfig{Program: program, Ramdisk: ramdisk, Args: args})
 }
 
-func summarize(ctx context.Context, out io.Writer, s *lab.Server, l *lab.Life, n *broker.Node) error {
+func summarize(ctx context.Context, out io.Writer, s *lab.Server, l *lab.Life, n *broker.Record) error {
 	x, err := s.Explain(ctx, n.ID)
 	if err != nil {
 		return err

@@ -100,10 +100,10 @@ func documentTable(w io.Writer, doc map[string]any) {
 	}
 }
 
-func nodeTable(w io.Writer, n *broker.Node) {
+func nodeTable(w io.Writer, n *broker.Record) {
 	row(w, "node", n.ID)
 	row(w, "hostname", orDash(n.Hostname))
-	row(w, "state", stateText(n)+", since "+ago(n.Since))
+	row(w, "state", stateText(&n.Node)+", since "+ago(n.Since))
 	if n.LastError != "" {
 		row(w, "last error", n.LastError)
 	}

@@ -12,7 +12,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"muster/agent/facts"
 	"muster/broker"
 )
 
@@ -23,10 +22,12 @@ func Run(t *testing.T, fresh func(t *testing.T) (open func() broker.Store)) {
 		f    func(t *testing.T, s broker.Store)
 	}{
 		{"what is put is got back", putAndGet},
+		{"facts come with their node, or as an error, and never as none", factsOfNodes},
 		{"what is not there is ErrNotFound", missing},
 		{"an update that fails leaves nothing", failed},
 		{"a key belongs to one node", oneOwner},
 		{"a key that a node gives up is free", freed},
+		{"what was put last is what a node is found by", lastPut},
 		{"a serial may be of several nodes", shared},
 		{"nodes are listed oldest first and filtered", listed},
 		{"pages of nodes hold while nodes go", paged},
@@ -72,7 +73,6 @@ func view(t *testing.T, s broker.Store, f func(broker.Tx) error) {
 
 func putAndGet(t *testing.T, s broker.Store) {
 	n := node(1)
-	n.Facts = &facts.Facts{Schema: 1, Disks: []facts.Disk{}}
 	n.Boot.KeyHash = "hash"
 	o := broker.Object{Kind: "Tag", Name: "a", Doc: []byte(`{"name":"a"}`)}
 	update(t, s, func(tx broker.Tx) error { return errors.Join(tx.PutNode(n), tx.PutObject(o)) })
@@ -152,6 +152,35 @@ func freed(t *testing.T, s broker.Store) {
 	update(t, s, func(tx broker.Tx) error { return tx.PutNode(heir) })
 	update(t, s, func(tx broker.Tx) error { return tx.DeleteNode("node2") })
 	update(t, s, func(tx broker.Tx) error { return tx.PutNode(node(1)) })
+}
+
+// lastPut puts two copies of a node in one update, the one that was read first last.
+func lastPut(t *testing.T, s broker.Store) {
+	update(t, s, func(tx broker.Tx) error { return tx.PutNode(node(1)) })
+	update(t, s, func(tx broker.Tx) error {
+		first, err := tx.Node("node1")
+		second, err2 := tx.Node("node1")
+		if err := errors.Join(err, err2); err != nil {
+			return err
+		}
+		second.State, second.Keys.MACs = broker.Active, []string{mac(2)}
+		return errors.Join(tx.PutNode(second), tx.PutNode(first))
+	})
+	update(t, s, func(tx broker.Tx) error {
+		n, err := tx.NodeByKey(broker.KeyMAC, mac(1))
+		if _, gone := tx.NodeByKey(broker.KeyMAC, mac(2)); err != nil || !errors.Is(gone, broker.ErrNotFound) || n.State != broker.Enroll {
+			t.Errorf("%+v by its MAC, %v; by the other copy's: %v", n, err, gone)
+		}
+		count, err := tx.Count(broker.NodeFilter{State: broker.Enroll})
+		if count != 1 {
+			t.Errorf("%d nodes in the state of the first copy; want 1", count)
+		}
+		return errors.Join(err, tx.DeleteNode("node1"), tx.PutNode(node(1)))
+	})
+	view(t, s, func(tx broker.Tx) error {
+		_, err := tx.NodeByKey(broker.KeyMAC, mac(1))
+		return err
+	})
 }
 
 func shared(t *testing.T, s broker.Store) {

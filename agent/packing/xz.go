@@ -1,4 +1,4 @@
-package initramfs
+package packing
 
 import (
 	"bufio"
@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	xzMagic = "\xfd7zXZ\x00"
-	xzLZMA2 = 0x21 // filter of the format's section 5.3.1
+	XZMagic = "\xfd7zXZ\x00" // the first bytes of every stream
+	xzLZMA2 = 0x21           // filter of the format's section 5.3.1
 )
 
 // xzChecks are the sums that stand behind a block, by their number in the stream's flags (section 2.1.1.2).
@@ -32,8 +32,9 @@ var xzChecks = map[byte]func() hash.Hash{
 // library's own reader has two habits that do not fit here: it takes whatever follows a stream for an error, and it
 // gets a dictionary as large as the file asks for, up to 4 GB.
 type xzStream struct {
-	r     *bufio.Reader
-	check func() hash.Hash
+	r      *bufio.Reader
+	check  func() hash.Hash
+	window int64 // largest dictionary taken
 
 	flags  []byte // two bytes that the footer repeats
 	done   bool
@@ -66,17 +67,18 @@ func (m *measured) ReadByte() (byte, error) {
 	return b, err
 }
 
-// openXZ reads the header of a stream: magic, two bytes of flags, and their checksum.
-func openXZ(r *bufio.Reader) (io.ReadCloser, error) {
+// OpenXZ reads the header of a stream (magic, two bytes of flags, their checksum) and gives what it unpacks to. A block whose
+// dictionary is larger than window is ErrWindow, before that memory is taken. At the end of the stream r is left behind it.
+func OpenXZ(r *bufio.Reader, window int64) (io.Reader, error) {
 	head := make([]byte, 12)
 	if _, err := io.ReadFull(r, head); err != nil {
 		return nil, noEOF(err)
 	}
 	check := xzChecks[head[7]]
-	if !bytes.HasPrefix(head, []byte(xzMagic)) || head[6] != 0 || check == nil || !sumFits(head[6:]) {
+	if !bytes.HasPrefix(head, []byte(XZMagic)) || head[6] != 0 || check == nil || !sumFits(head[6:]) {
 		return nil, errors.New("broken xz header")
 	}
-	return io.NopCloser(&xzStream{r: r, check: check, flags: head[6:8], sizes: sha256.New()}), nil
+	return &xzStream{r: r, check: check, window: window, flags: head[6:8], sizes: sha256.New()}, nil
 }
 
 // sumFits tells whether the last four bytes are the CRC-32 of the others.
@@ -129,16 +131,19 @@ func (x *xzStream) nextBlock() error {
 	if err != nil {
 		return err
 	}
+	if window > x.window {
+		return fmt.Errorf("xz dictionary of %d bytes: %w of %d", window, ErrWindow, x.window)
+	}
 	x.blocks++
 	x.head, x.text = int64(len(head)), 0
 	x.in, x.sum = &measured{r: x.r}, x.check()
-	x.data, err = lzma.Reader2Config{DictCap: window}.NewReader2(x.in)
+	x.data, err = lzma.Reader2Config{DictCap: int(window)}.NewReader2(x.in)
 	return err
 }
 
 // xzWindow finds how much a block wants remembered. Only a lone LZMA2 filter is read; so does the kernel, but for
 // filters of machine code that nobody uses on archives.
-func xzWindow(head []byte) (int, error) {
+func xzWindow(head []byte) (int64, error) {
 	flags, rest := head[1], head[2:len(head)-4]
 	for _, has := range []byte{0x40, 0x80} { // packed and unpacked size, which the data tells anyway
 		if flags&has != 0 {
@@ -153,11 +158,7 @@ func xzWindow(head []byte) (int, error) {
 		return 0, errors.New("xz filters other than LZMA2 are not read here")
 	}
 	bits := rest[2] // section 5.3.1: 2 or 3 times a power of two
-	window := (int64(2) | int64(bits&1)) << (bits/2 + 11)
-	if window > maxWindow {
-		return 0, fmt.Errorf("xz window: %w of %d bytes", errLimit, maxWindow)
-	}
-	return int(window), nil
+	return (int64(2) | int64(bits&1)) << (bits/2 + 11), nil
 }
 
 // endBlock reads what stands behind a block's data: padding and its checksum.
@@ -264,3 +265,14 @@ func (noSum) Sum(b []byte) []byte         { return b }
 func (noSum) Reset()                      {}
 func (noSum) Size() int                   { return 0 }
 func (noSum) BlockSize() int              { return 1 }
+
+// noEOF says that a file ended too early, not that it ended.
+func noEOF(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// padding fills up to four bytes, in which the format counts.
+func padding(n int64) int64 { return -n & 3 }
