@@ -8,11 +8,12 @@ VERSION  ?= 0.1.0
 # What Debian has and a fresh machine lacks: emulation, firmware, loaders, and the tools that make a disk image.
 PACKAGES = qemu-system-x86 seabios ipxe-qemu ovmf iproute2 ipxe shim-signed grub-efi-amd64-signed grub-pc-bin \
 	grub-common mmdebstrap gdisk e2fsprogs mtools xz-utils dnsmasq-base \
-	fdisk dosfstools xfsprogs btrfs-progs swtpm lldpd pxelinux syslinux-common postgresql libxml2-utils
+	fdisk dosfstools xfsprogs btrfs-progs swtpm lldpd pxelinux syslinux-common postgresql libxml2-utils \
+	genisoimage xorriso libarchive-tools p7zip-full udftools curl
 
 export CGO_ENABLED = 0
 
-.PHONY: all build run deps test test-short test-lab test-boot bench-facts bench-ramdisk bench-boot bench-broker race fuzz lint clean
+.PHONY: all build run deps test test-short test-lab test-boot bench-facts bench-ramdisk bench-boot bench-broker bench-image race fuzz lint clean
 
 all: build
 
@@ -86,6 +87,11 @@ bench-boot: deps build
 # Decisions, durable check-ins, tags and plans with 10,000 nodes, beside SQLite alone and the same question in Go.
 bench-broker: build
 	MUSTER_BENCH=1 $(GO) test -count=1 -timeout 120m -run BenchBroker -v ./tools/lab
+
+# Images onto a loop device beside dd and qemu-img, in turn (as root).
+bench-image: PACKAGES += qemu-utils
+bench-image: deps
+	MUSTER_BENCH=1 $(GO) test -count=1 -timeout 60m -run BenchImage -v ./agent
 
 race:
 	CGO_ENABLED=1 $(GO) test -race -short ./...

@@ -51,12 +51,13 @@ type Agent struct {
 
 	broker  *broker
 	seq     int64
-	order   int64  // the last order obeyed
-	open    bool   // its end was not reported yet
-	known   string // hash of the facts that the broker has
-	skew    *int64 // milliseconds, local time less the broker's
-	hung    string // a program that could not be killed
-	stepped bool   // the clock was set to the broker's
+	order   int64        // the last order obeyed
+	open    bool         // its end was not reported yet
+	known   string       // hash of the facts that the broker has
+	skew    *int64       // milliseconds, local time less the broker's
+	hung    string       // a program that could not be killed
+	stepped bool         // the clock was set to the broker's
+	then    func() error // how the order under way ends this boot; nil: as its kind does
 }
 
 // Probed is one look at the machine.

@@ -419,7 +419,7 @@ func TestT55ConsoleIsPlain(t *testing.T) {
 	c := &Console{W: s, Uptime: func() time.Duration { return 5400 * time.Millisecond }}
 	c.Printf("node %s", "a\x1b[2J\nb\x00\u2028"+strings.Repeat("z", 1000))
 	got := s.String()
-	if !strings.HasPrefix(got, "muster [  5.4s] node a?[2J b??zz") || strings.Count(got, "\n") != 1 || len(got) > maxLine+1 {
+	if !strings.HasPrefix(got, "muster [  5.40s] node a?[2J b??zz") || strings.Count(got, "\n") != 1 || len(got) > maxLine+1 {
 		t.Errorf("printed %q", got)
 	}
 }

@@ -37,6 +37,9 @@ type Plug struct {
 // device asks for.
 func (p *Plug) Coldplug(ctx context.Context) error {
 	began := p.Now()
+	for _, name := range p.Modules.first { // one after the other: the signature of each next is checked by those before
+		p.load(ctx, name)
+	}
 	names := p.Modules.always
 	for range maxRounds {
 		fresh, err := p.scan()

@@ -26,7 +26,7 @@ func (c *Console) Printf(format string, args ...any) {
 	if c == nil || c.W == nil {
 		return
 	}
-	line := fmt.Sprintf("muster [%5.1fs] %s", c.Uptime().Seconds(), plain(fmt.Sprintf(format, args...)))
+	line := fmt.Sprintf("muster [%6.2fs] %s", c.Uptime().Seconds(), plain(fmt.Sprintf(format, args...)))
 	line = cut(line, maxLine)
 	c.mu.Lock()
 	defer c.mu.Unlock()

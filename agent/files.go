@@ -38,14 +38,17 @@ func (w *imageWrite) files(ctx context.Context) error {
 		return nil
 	}
 	name := w.entry.Name
-	w.close() // a mount needs the disk that is held alone here
-	places, err := w.agent.places(ctx, w.want.Disk.ID)
+	disk, err := w.agent.partitions(ctx, w.want.Disk.ID)
 	if err != nil {
 		return err
 	}
 	var tried []string
-	for _, p := range places {
-		done, err := w.agent.putOn(ctx, p, w.want.Files)
+	for _, p := range rootPlaces(disk) {
+		done := false
+		err := w.agent.within(ctx, p, func(root *os.Root) (err error) {
+			done, err = putFiles(root, w.want.Files)
+			return err
+		})
 		if err != nil {
 			return fmt.Errorf("%s: %w", p.device, err)
 		}
@@ -64,24 +67,20 @@ type place struct {
 	fstype string
 }
 
-// places lists the candidates, that of the root type first.
-func (a *Agent) places(ctx context.Context, id string) ([]place, error) {
+// partitions gives the disk that was written, once the kernel shows its file systems.
+func (a *Agent) partitions(ctx context.Context, id string) (facts.Disk, error) {
 	deadline := a.Now().Add(partitionWait)
 	for {
-		var found []place
 		for _, d := range a.Probe(ctx, "disks").Facts.Disks {
-			if d.ID == id {
-				found = rootPlaces(d)
+			if found := rootPlaces(d); d.ID == id && len(found) > 0 && a.haveDevices(found) {
+				return d, nil
 			}
 		}
-		if len(found) > 0 && a.haveDevices(found) {
-			return found, nil
-		}
 		if a.Now().After(deadline) {
-			return nil, fmt.Errorf("no partition with one of the file systems %q appeared in %s", rootFileSystems, seconds(partitionWait))
+			return facts.Disk{}, fmt.Errorf("no partition with one of the file systems %q appeared in %s", rootFileSystems, seconds(partitionWait))
 		}
 		if err := sleep(ctx, 250*time.Millisecond); err != nil {
-			return nil, err
+			return facts.Disk{}, err
 		}
 	}
 }
@@ -124,26 +123,31 @@ func (a *Agent) haveDevices(places []place) bool {
 	return true
 }
 
-// putOn mounts one place and puts the files when a system is there.
-func (a *Agent) putOn(ctx context.Context, p place, files []facts.File) (done bool, err error) {
+// within mounts one place and lets do work in it.
+func (a *Agent) within(ctx context.Context, p place, do func(root *os.Root) error) (err error) {
 	if err := a.needFileSystem(ctx, p.fstype); err != nil {
-		return false, err
+		return err
 	}
 	dir, err := os.MkdirTemp("", "root")
 	if err != nil {
-		return false, err
+		return err
 	}
 	defer os.Remove(dir)
 	unmount, err := a.Mount(a.path(filepath.Join("dev", p.device)), p.fstype, dir)
 	if err != nil {
-		return false, fmt.Errorf("mount %s: %w", p.fstype, err)
+		return fmt.Errorf("mount %s: %w", p.fstype, err)
 	}
 	defer func() { err = errors.Join(err, unmount()) }()
 	root, err := os.OpenRoot(dir)
 	if err != nil {
-		return false, err
+		return err
 	}
 	defer root.Close()
+	return do(root)
+}
+
+// putFiles puts the files into a file system when a system is there.
+func putFiles(root *os.Root, files []facts.File) (done bool, err error) {
 	if _, err := root.Lstat("etc/os-release"); err != nil {
 		return false, nil
 	}

@@ -57,6 +57,8 @@ var imageSteps = []struct {
 	{"fit the partition table", "verify", (*imageWrite).fit},
 	{"write the boot sector", "verify", (*imageWrite).finish},
 	{"put the files", "files", (*imageWrite).files},
+	{"make a boot entry", "files", (*imageWrite).efiEntry},
+	{"prepare to leave", "files", (*imageWrite).prepareLeave},
 }
 
 // writeImage obeys an order of that kind.
@@ -147,6 +149,8 @@ func checkImage(i facts.WriteImage) error {
 		return fmt.Errorf("compression %q is not known", i.Compression)
 	case i.Compression == packing.None && i.SizeBytes != i.RawBytes:
 		return fmt.Errorf("a plain image of %d bytes that unpacks to %d is none", i.SizeBytes, i.RawBytes)
+	case i.Then != "" && i.Then != facts.ThenReboot && i.Then != facts.ThenKexec:
+		return fmt.Errorf("then %q is not known", i.Then)
 	case i.Chunks != nil && (i.Chunks.SizeBytes <= 0 || i.Chunks.SizeBytes > chunk.MaxBytes || len(i.Chunks.SHA256) != 2*sha256.Size):
 		return fmt.Errorf("a list of chunks of %d bytes with the sum %q is none", i.Chunks.SizeBytes, i.Chunks.SHA256)
 	}

@@ -55,7 +55,7 @@ func (w *imageWrite) same(p []byte, off int64, want uint64) error {
 	return nil
 }
 
-// finish writes the head, reads it back and lets the kernel see the partitions.
+// finish writes the head, reads it back, lets the kernel see the partitions and lets go of the disk.
 func (w *imageWrite) finish(context.Context) error {
 	if err := w.putEnd(w.head, 0); err != nil {
 		return errors.Join(err, w.spoil())
@@ -63,6 +63,7 @@ func (w *imageWrite) finish(context.Context) error {
 	if err := w.disk.Reread(); err != nil { // the disk is right all the same
 		w.agent.Console.Printf("%v", err)
 	}
+	w.close() // what follows mounts what is on the disk, which is held alone until here
 	return nil
 }
 

@@ -290,6 +290,25 @@ func TestColdplugBeginsWithTheDisks(t *testing.T) {
 	})
 }
 
+// What makes loading faster comes before everything, one after the other, and one that the processor lacks stops nothing.
+func TestColdplugLoadsTheFirstFirst(t *testing.T) {
+	_, i, root := fixtureModules(t)
+	put(t, filepath.Join(root, "sys/bus/pci/devices/0000:00:04.0/modalias"), "pci:v00008086d00002922sv00001AF4sd00001100bc01sc06i01\n")
+	put(t, filepath.Join(root, "lib/modules/6.1.0/modules.first"), "# of the signatures\njbd2\ncrct10dif_generic\n")
+	m, err := OpenModules(root, "6.1.0", nil, i.insert)
+	if err != nil {
+		t.Fatal(err)
+	}
+	i.fail["jbd2"] = syscall.ENODEV
+	m.always = nil
+	if err := (&Plug{Root: root, Modules: m, Now: time.Now}).Coldplug(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(i.names, " "); got != "jbd2 crct10dif_generic ahci" {
+		t.Errorf("inserted %q; want jbd2 crct10dif_generic ahci", got)
+	}
+}
+
 func TestColdplugWithoutModules(t *testing.T) {
 	m, err := OpenModules(t.TempDir(), "6.1.0", nil, func(string, string) error { return nil })
 	if err != nil {

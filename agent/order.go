@@ -142,11 +142,15 @@ func (a *Agent) obey(ctx context.Context, o facts.Order) error {
 	if err := a.report(ctx, r); err != nil {
 		return err
 	}
-	if act.leave == nil {
+	leave, how := act.leave, o.Kind+" now"
+	if then := a.then; then != nil {
+		a.then, leave, how = nil, func(*Agent) error { return then() }, "leaving for the system that was written"
+	}
+	if leave == nil {
 		return nil
 	}
-	a.Console.Printf("%s now", o.Kind)
-	if err := act.leave(a); err != nil { // it worked only if this line is never reached
+	a.Console.Printf("%s", how)
+	if err := leave(a); err != nil { // it worked only if this line is never reached
 		return a.fail(ctx, o, facts.Report{}, err)
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"maps"
 	"os"
 	"os/exec"
@@ -545,6 +546,45 @@ func wipeFile(t *testing.T, file string, entry facts.Disk) {
 	d := &diskWipe{entry: entry, disk: disk, spots: signatureSpots(entry, disk.Size)}
 	if err := d.eraseSignatures(t.Context()); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A real block device, as far as one can be had of a file: opened alone, discarded, zeroed, and read back past the cache.
+func TestWipeOfABlockDevice(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "disk")
+	put(t, file, strings.Repeat("old data", 8<<20))
+	out, err := exec.Command("losetup", "--find", "--show", file).Output()
+	if err != nil {
+		t.Skipf("losetup: %v", err)
+	}
+	device := strings.TrimSpace(string(out))
+	defer func() {
+		if err := exec.Command("losetup", "--detach", device).Run(); err != nil {
+			t.Error(err)
+		}
+	}()
+	disk, err := OpenDisk(device)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer disk.Close()
+	if again, err := OpenDisk(device); err == nil {
+		again.Close()
+		t.Error("a disk that is held alone was opened twice")
+	}
+	entry := facts.Disk{Name: filepath.Base(device), ID: "loop", Transport: "virtio"}
+	d := &diskWipe{agent: &Agent{Root: "/", Console: &Console{W: io.Discard, Uptime: Uptime}}, entry: entry, disk: disk, spots: signatureSpots(entry, disk.Size)}
+	if err := d.plan(facts.WipeDiscard); err != nil {
+		t.Skip(err)
+	}
+	if err := d.wipe(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := disk.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	if left := read(t, file); len(left) != 64<<20 || bytes.Contains(left, []byte("old data")) {
+		t.Error("the file behind the device still holds the old data")
 	}
 }
 

@@ -154,8 +154,14 @@ func TestGRUBReadsItsGoldens(t *testing.T) {
 		t.Skip("grub-script-check is not installed (Debian package grub-common)")
 	}
 	files, err := filepath.Glob("testdata/*.cfg")
-	if err != nil || len(files) < len(steps) {
-		t.Fatalf("goldens: %v, %v", files, err)
+	said := 0 // GRUB has no words for some steps
+	for _, tt := range steps {
+		if _, err := Render(GRUB, testBase, tt.client, tt.step); err == nil {
+			said++
+		}
+	}
+	if err != nil || said < 10 || len(files) < said {
+		t.Fatalf("%d goldens of %d steps: %v, %v", len(files), said, files, err)
 	}
 	for _, f := range files {
 		if out, err := exec.Command(check, f).CombinedOutput(); err != nil {

@@ -26,6 +26,7 @@ type File struct {
 	Size    int64
 	ModTime time.Time // zero for a rendered file
 	Tag     string    // not empty: the name stands for these bytes for ever (HTTP's strong entity tag, RFC 9110 section 8.8.3)
+	Sum     string    // not empty: the sha256 of these bytes, and another import may put others under the name
 	Content interface {
 		io.ReadSeekCloser
 		io.ReaderAt // TFTP reads again what got lost
@@ -45,9 +46,10 @@ type ResolveFunc func(ctx context.Context, name string, c Client) (File, error)
 
 // Config says what a Server serves.
 type Config struct {
-	BaseURL string    // of the broker as machines reach it, e.g. http://192.0.2.10:8080; URLs are never made from Host
-	Source  Source    // decides
-	Files   FileStore // kernels and ramdisks; if nil, none
+	BaseURL string                                               // of the broker as machines reach it, e.g. http://192.0.2.10:8080; URLs are never made from Host
+	Source  Source                                               // decides
+	Files   FileStore                                            // kernels and ramdisks; if nil, none
+	Repo    func(ctx context.Context, path string) (File, error) // NAME/PATH of a file in a repo, or ErrNotFound; if nil, none
 	Loaders Loaders
 	Client  func(netip.Addr) Client // who has that address; if nil, nobody is known by address
 	Observe func(Sighting)          // every request; if nil, none
@@ -139,9 +141,14 @@ func (s *Server) Prefix(loader string) string {
 // lpxelinux is the PXELINUX that knows HTTP (SYSLINUX doc/pxelinux.txt).
 const lpxelinux = "lpxelinux.0"
 
-// Resolve gives the file a name stands for: a script (see scriptNames), a file below boot/f/, or a loader.
+// Resolve gives the file a name stands for: a script (see scriptNames), a file below boot/f/, one of a repo below repo/
+// or boot/f/repo/, or a loader.
 func (s *Server) Resolve(ctx context.Context, name string, c Client) (File, error) {
 	q := parseName(name)
+	// Install trees hold files that are called as scripts are: boot/grub/grub.cfg.
+	if p, ok := strings.CutPrefix(strings.TrimPrefix(q.name, "boot/f/"), "repo/"); ok && s.cfg.Repo != nil {
+		return s.cfg.Repo(ctx, p)
+	}
 	switch {
 	case q.dialect == "" && strings.HasPrefix(q.name, "boot/f/"):
 		return s.open(strings.TrimPrefix(q.name, "boot/f/"))
@@ -273,6 +280,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case file.Tag != "": // a proxy beside the machines may keep it
 		head.Set("ETag", `"`+file.Tag+`"`)
 		head.Set("Cache-Control", "public, max-age=31536000, immutable")
+		file.ModTime = time.Time{}
+	case file.Sum != "":
+		head.Set("ETag", `"`+file.Sum+`"`)
+		head.Set("Cache-Control", "no-cache")
 		file.ModTime = time.Time{}
 	case file.ModTime.IsZero():
 		head.Set("Cache-Control", "no-store")

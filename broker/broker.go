@@ -41,6 +41,9 @@ type Config struct {
 	// Held says how large a stored file is, verifies the signature that goes with it (if not empty), and keeps both from
 	// being swept. If nil, what ramdisks say of their files is believed.
 	Held func(sum, signature string) (int64, error)
+	// HeldTree makes sure that an install tree is stored, all of it, with these paths in it, and keeps it from being
+	// swept. If nil, what repos say of their trees is believed.
+	HeldTree func(sum string, paths []string) error
 	// Verify makes iPXE verify ramdisks before it runs them: unsigned ones are refused to it. TrustOnly makes it run
 	// nothing else from then on.
 	Verify, TrustOnly bool

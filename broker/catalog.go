@@ -2,6 +2,7 @@ package broker
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -208,29 +209,57 @@ func (c *catalog) evaluate(n *Node) ([]TagResult, error) {
 	return results, nil
 }
 
-// candidates puts beside each policy what choose asks of it. Nodes are counted only for a policy with a limit that
-// wants this one.
-func (c *catalog) candidates(n *Node, now time.Time, bound func(policy string) (int, error)) (list []candidate, err error) {
-	list = make([]candidate, 0, len(c.policies))
-	for _, p := range c.policies {
-		cand := candidate{Policy: p, Task: c.tasks[p.Task], Now: now}
-		if r, ok := c.repos[p.Repo]; ok {
-			cand.Repo = &r
-		}
-		disks := cand.Task != nil && cand.Task.Disk && !(n.Protected && p.Approval != "automatic")
-		if (p.Max > 0 || disks) && cand.wants(n) == "" {
-			if disks {
-				if _, err = n.Facts.Whole(); err != nil { // takes asks for them, and may not fail
-					return nil, err
-				}
+// candidate is a policy with what choose asks of it, but for the nodes that it has.
+func (c *catalog) candidate(p *Policy, now time.Time) candidate {
+	cand := candidate{Policy: *p, Task: c.tasks[p.Task], Now: now}
+	if r, ok := c.repos[p.Repo]; ok {
+		cand.Repo = &r
+	}
+	return cand
+}
+
+// candidates are all policies. Nodes are counted only for one with a limit that wants this node, and its facts are read
+// only for one that looks for a disk: choose can not fail.
+func (c *catalog) candidates(n *Node, now time.Time, bound func(policy string) (int, error)) ([]candidate, error) {
+	list := make([]candidate, 0, len(c.policies))
+	for i := range c.policies {
+		cand := c.candidate(&c.policies[i], now)
+		looks := cand.Task != nil && cand.Task.Disk && !(n.Protected && cand.Approval != "automatic")
+		if (cand.Max > 0 || looks) && cand.wants(n) == "" {
+			var err, unread error
+			if cand.Max > 0 {
+				cand.Bound, err = bound(cand.Name)
 			}
-			if cand.Bound, err = bound(p.Name); err != nil {
+			if looks {
+				_, unread = n.Facts.Whole()
+			}
+			if err := errors.Join(err, unread); err != nil {
 				return nil, err
 			}
 		}
 		list = append(list, cand)
 	}
 	return list, nil
+}
+
+// wanted says that a policy would take the node if it had room and a disk for it. Most check-ins ask, and are told no:
+// that is to be cheap.
+func (c *catalog) wanted(n *Node, now time.Time) bool {
+	carried := make(map[string]bool, len(n.Tags))
+	for _, t := range n.Tags {
+		carried[t.Name] = t.Verdict == "yes"
+	}
+	for i := range c.policies {
+		p := &c.policies[i]
+		asks := n.Protected && p.Approval != "automatic"
+		if asks || n.Pin != p.Name && slices.ContainsFunc(p.Tags, func(tag string) bool { return !carried[tag] }) {
+			continue
+		}
+		if cand := c.candidate(p, now); cand.wants(n) == "" {
+			return true
+		}
+	}
+	return false
 }
 
 // boundIn counts the nodes of a policy in a store.

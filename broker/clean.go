@@ -52,8 +52,8 @@ func (b *Broker) clean(_ Tx, n *Node, a Act) ([]Event, error) {
 	if a.Wipe {
 		return b.beginClean(n, a, e, Manage)
 	}
-	if n.Facts != nil && diskInUse(n.Facts) != "" {
-		return nil, conflict("node %s: %s: say --wipe to lose it, this once", n.Title(), diskInUse(n.Facts))
+	if n.Facts.Known() && n.Facts.InUse != "" {
+		return nil, conflict("node %s: %s: say --wipe to lose it, this once", n.Title(), n.Facts.InUse)
 	}
 	back, err := b.move(n, Manage, "broker", "there is nothing to clean")
 	return []Event{e, back}, err
@@ -69,7 +69,11 @@ func (b *Broker) beginClean(n *Node, a Act, asked Event, end Verb) ([]Event, err
 	case n.Conflict != "":
 		return nil, conflict("node %s: ids in conflict: %s", n.Title(), n.Conflict)
 	}
-	c, err := planClean(n, a)
+	known, err := n.Facts.Whole()
+	if err != nil {
+		return nil, err
+	}
+	c, err := planClean(n, known, a)
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +82,7 @@ func (b *Broker) beginClean(n *Node, a Act, asked Event, end Verb) ([]Event, err
 }
 
 // planClean chooses the disks: those that the operator names, whatever guards them, or all that nothing guards.
-func planClean(n *Node, a Act) (*Wiping, error) {
+func planClean(n *Node, known *facts.Facts, a Act) (*Wiping, error) {
 	c := &Wiping{Wipe: facts.Wipe{Method: a.Method}}
 	if a.Method == "" {
 		c.Wipe.Method = facts.WipeAuto
@@ -86,16 +90,16 @@ func planClean(n *Node, a Act) (*Wiping, error) {
 	if !slices.Contains(facts.WipeMethods, c.Wipe.Method) {
 		return nil, invalid("method %q: want one of %s", a.Method, strings.Join(facts.WipeMethods, ", "))
 	}
-	if n.Facts == nil || n.Facts.Disks == nil {
+	if known == nil || known.Disks == nil {
 		return nil, conflict("node %s: its disks are not known", n.Title())
 	}
 	for _, name := range a.Disks {
-		if !slices.ContainsFunc(n.Facts.Disks, func(d facts.Disk) bool { return isCalled(d, name) }) {
+		if !slices.ContainsFunc(known.Disks, func(d facts.Disk) bool { return isCalled(d, name) }) {
 			return nil, invalid("node %s has no disk %q (by id, serial or WWN)", n.Title(), name)
 		}
 	}
 	var left []string
-	for _, d := range n.Facts.Disks {
+	for _, d := range known.Disks {
 		named := slices.ContainsFunc(a.Disks, func(name string) bool { return isCalled(d, name) })
 		switch why := keepsFromWipe(d, named); {
 		case len(a.Disks) > 0 && !named:

@@ -49,8 +49,7 @@ func TestPlanClean(t *testing.T) {
 		{"disks that could not be read", nil, Act{}, "node n1: its disks are not known", nil},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			n := &Node{ID: "n1", Facts: &facts.Facts{Disks: row.disks}}
-			c, err := planClean(n, row.act)
+			c, err := planClean(&Node{ID: "n1"}, &facts.Facts{Disks: row.disks}, row.act)
 			if err != nil {
 				if err.Error() != row.want {
 					t.Errorf("refused: %v; want %s", err, row.want)

@@ -33,10 +33,9 @@ type Gist struct {
 
 // Found makes a node's facts of what its agent found.
 func Found(f *facts.Facts) (Facts, error) {
-	hash, err := f.Hash()
-	hardware, err2 := f.HardwareHash()
-	doc, err3 := json.Marshal(f)
-	if err := errors.Join(err, err2, err3); err != nil {
+	hash, hardware, err := f.Hashes()
+	doc, err2 := json.Marshal(f)
+	if err := errors.Join(err, err2); err != nil {
 		return Facts{}, fmt.Errorf("facts: %w", err)
 	}
 	g := &Gist{Hash: hash, Arch: f.Arch, Hardware: Summary(f), InUse: diskInUse(f)}

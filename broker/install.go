@@ -49,7 +49,11 @@ func (b *Broker) bind(tx Tx, n *Node) ([]Event, error) {
 	if !n.free() {
 		return nil, nil
 	}
-	cands, err := b.cat.Load().candidates(n, b.now(), boundIn(tx))
+	cat := b.cat.Load()
+	if !cat.wanted(n, b.now()) {
+		return nil, nil
+	}
+	cands, err := cat.candidates(n, b.now(), boundIn(tx))
 	if err != nil {
 		return nil, err
 	}
@@ -294,7 +298,11 @@ func (b *Broker) render(n *Node) (facts.Order, error) {
 		return o, err
 	}
 	o.Image = &facts.WriteImage{Path: "/node/v1/image/" + r.SHA256, Compression: r.Compression, SizeBytes: r.SizeBytes,
-		SHA256: r.SHA256, RawBytes: r.RawBytes, Disk: *n.Order.Target, Wipe: n.Order.Wipe, Files: files}
+		SHA256: r.SHA256, RawBytes: r.RawBytes, Disk: *n.Order.Target, Wipe: n.Order.Wipe, Files: files, EFIEntry: n.Repo}
+	o.Image.Grow, _ = v.Param["grow"].(string)
+	if v.Param["then"] == facts.ThenKexec {
+		o.Image.Then = facts.ThenKexec
+	}
 	if r.Chunks != "" {
 		o.Image.Chunks = &facts.Chunks{Path: "/node/v1/image/" + r.Chunks, SizeBytes: r.ChunksBytes, SHA256: r.Chunks}
 	}
@@ -362,14 +370,14 @@ func (b *Broker) reported(n *Node, r *facts.Report) ([]Event, error) {
 	case facts.StatusStarted:
 		return []Event{{Kind: EventReport, Who: "agent", Text: n.Order.Kind + " started" + colon(message)}}, nil
 	case facts.StatusFailed:
-		e := output(Event{Kind: EventReport, Who: "agent", Text: n.Order.Kind + " failed" + colon(message), Data: millis(r.TimingMS)}, r)
+		e := Event{Kind: EventReport, Who: "agent", Text: n.Order.Kind + " failed" + colon(message), Data: told(r)}
 		if n.State != WaitCallBack {
 			return []Event{e}, nil
 		}
 		failed, err := b.failNode(n, "agent", message)
 		return append([]Event{e}, failed...), err
 	case facts.StatusDone:
-		e := output(Event{Kind: EventReport, Who: "agent", Text: n.Order.Kind + " done" + colon(timing(r, message)), Data: millis(r.TimingMS)}, r)
+		e := Event{Kind: EventReport, Who: "agent", Text: n.Order.Kind + " done" + colon(timing(r, message)), Data: told(r)}
 		if s := currentStage(n, b.cat.Load().taskOf(n)); s == nil || s.Order != n.Order.Kind || n.State != WaitCallBack {
 			return []Event{e}, nil
 		}

@@ -70,7 +70,7 @@ type listing struct {
 	page    *NodePage
 	scanned int
 	causes  map[string]int // of the page's Undecided, by index
-	last    string         // id of the last node that was looked at
+	last    cursor         // of the last node that was looked at
 }
 
 func (b *Broker) newListing(q NodeQuery) (l *listing, err error) {
@@ -131,16 +131,16 @@ func StateWords() []string {
 	return slices.Compact(words)
 }
 
-func (n *Node) is(word string) bool {
+func (s *NodeSummary) is(word string) bool {
 	switch word {
 	case "hold":
-		return n.Hold != ""
+		return s.Hold != ""
 	case "conflict":
-		return n.Conflict != ""
+		return s.Conflict != ""
 	case "protected":
-		return n.Protected
+		return s.Protected
 	}
-	return string(n.State) == word
+	return string(s.State) == word
 }
 
 // read fills the page in one snapshot.
@@ -162,34 +162,40 @@ func (l *listing) read(ctx context.Context, b *Broker, tx Tx) (err error) {
 			}
 		}
 	}
-	f := NodeFilter{Policy: l.Policy}
-	if l.key == nil {
-		f.After = l.from.ID
-	}
-	more, err := l.scan(ctx, tx, f)
+	more, err := l.scan(ctx, tx)
 	if err != nil {
 		return err
 	}
-	if l.key != nil {
+	if l.key != nil && l.ids != nil {
 		l.sort()
 	} else if more {
-		l.page.Next = cursor{ID: l.last}.String()
+		l.page.Next = l.last.String()
 	}
 	return nil
 }
 
-// scan looks at nodes until the page is full; more says that it did not see the last of them.
-func (l *listing) scan(ctx context.Context, tx Tx, f NodeFilter) (more bool, err error) {
-	see := func(n *Node) (bool, error) {
+// place is where a node stands in the list.
+func (l *listing) place(s *NodeSummary) cursor {
+	c := cursor{Sort: l.Sort, ID: s.ID}
+	if l.key != nil {
+		c.Key = l.key(s)
+	}
+	return c
+}
+
+// scan looks at nodes until the page is full; more says that it did not see the last of them. Of a range that is to be
+// sorted it takes all.
+func (l *listing) scan(ctx context.Context, tx Tx) (more bool, err error) {
+	see := func(s *Listed) (bool, error) {
 		l.scanned++
-		l.last = n.ID
-		if err := l.take(n); err != nil {
+		l.last = l.place(&s.NodeSummary)
+		if err := l.take(tx, s); err != nil {
 			return false, err
 		}
-		return l.key != nil || len(l.page.Nodes) < l.Limit && l.scanned < maxScan, nil
+		return len(l.page.Nodes) < l.Limit && l.scanned < maxScan || l.key != nil && l.ids != nil, nil
 	}
 	if l.ids == nil {
-		return eachNode(ctx, tx, f, see)
+		return eachListed(ctx, tx, ListFilter{NodeFilter{Policy: l.Policy, After: l.from.ID}, l.Sort, l.from.Key}, see)
 	}
 	for i, id := range l.ids {
 		if l.key == nil && (cursor{ID: id}).compare(l.from) <= 0 {
@@ -199,69 +205,85 @@ func (l *listing) scan(ctx context.Context, tx Tx, f NodeFilter) (more bool, err
 		if err = cmp.Or(err, ctx.Err()); err != nil {
 			return false, err
 		}
-		if goOn, err := see(n); err != nil || !goOn {
+		s := InList(n)
+		if goOn, err := see(&s); err != nil || !goOn {
 			return i < len(l.ids)-1, err
 		}
 	}
 	return false, nil
 }
 
-// eachNode reads nodes in the order they were made, some at a time, until f has enough of them; more says that there
-// are others behind.
-func eachNode(ctx context.Context, tx Tx, f NodeFilter, see func(*Node) (goOn bool, err error)) (more bool, err error) {
-	const batch = 200
+// eachListed reads what lists have of nodes, some at a time, until see has enough of them; more says that there are
+// others behind.
+func eachListed(ctx context.Context, tx Tx, f ListFilter, see func(*Listed) (goOn bool, err error)) (more bool, err error) {
+	const batch = 500
 	f.Limit = batch
 	for {
-		nodes, err := tx.Nodes(f)
+		nodes, err := tx.List(f)
 		if err = cmp.Or(err, ctx.Err()); err != nil {
 			return false, err
 		}
-		for i, n := range nodes {
-			goOn, err := see(n)
+		for i := range nodes {
+			goOn, err := see(&nodes[i])
 			if err != nil || !goOn {
 				return i < len(nodes)-1 || len(nodes) == batch, err
 			}
-			f.After = n.ID
 		}
 		if len(nodes) < batch {
 			return false, nil
+		}
+		last := &nodes[len(nodes)-1]
+		if f.After = last.ID; f.Sort != "" {
+			f.Key = last.SortedBy(strings.TrimPrefix(f.Sort, "-"))
 		}
 	}
 }
 
 // take puts the node on the page when it belongs there.
-func (l *listing) take(n *Node) error {
-	if l.Policy != "" && n.Policy != l.Policy || len(l.States) > 0 && !slices.ContainsFunc(l.States, n.is) {
+func (l *listing) take(tx Tx, s *Listed) error {
+	if l.Policy != "" && s.Policy != l.Policy || len(l.States) > 0 && !slices.ContainsFunc(l.States, s.is) {
 		return nil
 	}
 	doubt := ""
 	for _, name := range l.Tags {
-		switch t := n.tag(name); t.Verdict {
-		case rule.Yes.String():
-		case rule.Undecided.String():
-			doubt = fmt.Sprintf("tag %s: %s", name, t.Cause)
-		default:
+		if slices.Contains(s.Tags, name) {
+			continue
+		}
+		i := slices.Index(s.Undecided, name)
+		if i < 0 {
 			return nil
 		}
+		doubt = fmt.Sprintf("tag %s: %s", name, s.Causes[i])
 	}
 	if l.where != nil {
-		env, err := l.cat.environment(n)
-		if err != nil {
+		switch r, err := l.ask(tx, s.ID); {
+		case err != nil:
 			return err
-		}
-		switch r := l.where.eval(env); r.Verdict {
-		case rule.No:
+		case r.Verdict == rule.No:
 			return nil
-		case rule.Undecided:
+		case r.Verdict == rule.Undecided:
 			doubt = cmp.Or(doubt, r.Cause)
 		}
 	}
 	if doubt != "" {
-		l.doubt(n.ID, doubt)
+		l.doubt(s.ID, doubt)
 		return nil
 	}
-	l.page.Nodes = append(l.page.Nodes, Brief(n))
+	l.page.Nodes = append(l.page.Nodes, s.NodeSummary)
 	return nil
+}
+
+// ask has the rule of the query judge a node: all that is known of it.
+func (l *listing) ask(tx Tx, id string) (rule.Result, error) {
+	n, err := tx.Node(id)
+	if err != nil {
+		return rule.Result{}, err
+	}
+	env, err := l.cat.environment(n)
+	if err != nil {
+		return rule.Result{}, err
+	}
+	return l.where.eval(env), nil
 }
 
 // maxCauses is the most causes told apart on a page; the rest is one.
@@ -280,9 +302,9 @@ func (l *listing) doubt(id, cause string) {
 	l.page.Undecided[i].Count++
 }
 
-// sort leaves of all nodes those of this page.
+// sort leaves of all nodes of a range those of this page.
 func (l *listing) sort() {
-	place := func(s NodeSummary) cursor { return cursor{Sort: l.Sort, Key: l.key(&s), ID: s.ID} }
+	place := func(s NodeSummary) cursor { return l.place(&s) }
 	all := l.page.Nodes
 	slices.SortFunc(all, func(a, z NodeSummary) int { return place(a).compare(place(z)) })
 	if l.After != "" {

@@ -5,38 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/url"
 	"regexp"
-	"slices"
 	"strings"
-
-	"muster/agent/packing"
-	"muster/broker/task"
 )
-
-// Repo is what is installed from: a disk image that was imported, whose bytes lie in the content store under SHA256;
-// an install tree that was imported, whose manifest lies there under Tree; or a mirror, at URL.
-type Repo struct {
-	Kind        string `json:"kind"`
-	Name        string `json:"name"`
-	SHA256      string `json:"sha256,omitempty"`      // of the image's file as served
-	SizeBytes   int64  `json:"size_bytes,omitempty"`  // of the same
-	RawBytes    int64  `json:"raw_bytes,omitempty"`   // once unpacked
-	Compression string `json:"compression,omitempty"` // zstd, gzip, xz, none
-	Chunks      string `json:"chunks,omitempty"`      // sha256 of the list of the unpacked image's chunks, which lies in the same store
-	ChunksBytes int64  `json:"chunks_bytes,omitempty"` // of that list
-
-	Tree    string   `json:"tree,omitempty"` // sha256 of the manifest
-	URL     string   `json:"url,omitempty"`
-	OS      string   `json:"os,omitempty"` // of a tree or mirror, as tasks name it
-	Version string   `json:"version,omitempty"`
-	Arch    string   `json:"arch,omitempty"`
-	Kernel  string   `json:"kernel,omitempty"`  // path of the installer's kernel in it
-	Initrds []string `json:"initrds,omitempty"` // the same, in the order in memory
-
-	// Installs is the most machines that install from it at once; the others wait for their turn. 0: no limit.
-	Installs int `json:"installs,omitempty"`
-}
 
 // Kinds of objects.
 const (
@@ -172,53 +143,6 @@ func order(said int) int {
 		return 100
 	}
 	return said
-}
-
-func (r *Repo) check() error {
-	switch {
-	case r.Installs < 0:
-		return invalid("installs may not be negative")
-	case r.Tree != "" || r.URL != "":
-		return r.checkTree()
-	case !sha256Form.MatchString(r.SHA256):
-		return invalid("sha256 %q: want 64 lower-case hexadecimal digits; muster repo import fills it in", r.SHA256)
-	case !packing.Known(r.Compression):
-		return invalid("compression %q: want one of %s", r.Compression, packing.Names())
-	case r.SizeBytes <= 0 || r.RawBytes <= 0:
-		return invalid("size_bytes and raw_bytes must be given")
-	case r.Chunks != "" && (!sha256Form.MatchString(r.Chunks) || r.ChunksBytes <= 0):
-		return invalid("chunks %q: want the sha256 of a list and its chunks_bytes; muster repo import fills both in", r.Chunks)
-	}
-	return nil
-}
-
-func (r *Repo) checkTree() error {
-	u, err := url.Parse(r.URL)
-	switch {
-	case r.SHA256 != "" || r.Tree != "" && r.URL != "":
-		return invalid("want one of sha256 (an image), tree and url (a mirror)")
-	case r.Tree != "" && !sha256Form.MatchString(r.Tree):
-		return invalid("tree %q: want 64 lower-case hexadecimal digits; muster repo import fills it in", r.Tree)
-	case r.URL != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != ""):
-		return invalid("url %q: want http or https, without a user, query or fragment", r.URL)
-	}
-	for _, name := range append(slices.Clone(r.Initrds), r.Kernel) {
-		if name != "" && !bootPath.MatchString(name) {
-			return invalid("path %q: want letters, digits and ._/- only, without a slash at its ends", name)
-		}
-	}
-	return nil
-}
-
-// bootPath is what every boot loader can be told.
-var bootPath = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*$`)
-
-// kindOf is what a task would call it.
-func (r *Repo) kindOf() task.RepoKind {
-	if r.Tree != "" || r.URL != "" {
-		return task.RepoTree
-	}
-	return task.RepoImage
 }
 
 var sha256Form = regexp.MustCompile(`^[0-9a-f]{64}$`)

@@ -174,16 +174,20 @@ func lookup(tx Tx, name string) (*Node, error) {
 	if mac, err := boot.ParseMAC(name); err == nil {
 		return tx.NodeByKey(KeyMAC, mac.String())
 	}
-	nodes, err := tx.Nodes(NodeFilter{})
-	if err != nil {
-		return nil, err
-	}
-	for _, n := range nodes {
-		if n.Hostname != "" && (n.Hostname == name || strings.HasPrefix(n.Hostname, name+".")) {
-			return n, nil
+	if name != "" { // which would choose all
+		nodes, err := tx.Nodes(NodeFilter{Hostname: name, Limit: 1})
+		if err != nil || len(nodes) > 0 {
+			return first(nodes), err
 		}
 	}
 	return nil, notFound("there is no node %q (by id, hostname or MAC)", name)
+}
+
+func first(nodes []*Node) *Node {
+	if len(nodes) == 0 {
+		return nil
+	}
+	return nodes[0]
 }
 
 // Node gives a node by id, hostname or MAC, with its facts.
@@ -198,7 +202,7 @@ func (b *Broker) Node(ctx context.Context, name string) (r *Record, err error) {
 	return r, err
 }
 
-// node is Node without the facts.
+// node is Node without what the store keeps beside it.
 func (b *Broker) node(ctx context.Context, name string) (n *Node, err error) {
 	err = b.cfg.Store.View(ctx, func(tx Tx) error {
 		n, err = lookup(tx, name)

@@ -130,7 +130,7 @@ func (b *Broker) prospect(cat *catalog, n *Node) (*prospect, error) {
 	}
 	l.compare(n.Tags, then.Tags)
 	l.Then = decide(&then, cat.taskOf(&then))
-	if !then.free() {
+	if !then.free() || !cat.wanted(&then, b.now()) {
 		return l, nil
 	}
 	cands, err := cat.candidates(&then, b.now(), func(string) (int, error) { return 0, nil })

@@ -163,7 +163,11 @@ func (p *candidate) wipes(n *Node) string {
 	if !p.Wipe && !n.WipeOnce {
 		return "task " + p.Task.Name + " destroys what disks hold and the policy does not say wipe: true"
 	}
-	if _, err := wipeDisks(n.Facts, p.Disk, func(string) bool { return true }); err != nil {
+	known, err := n.Facts.Whole()
+	if err != nil {
+		return err.Error()
+	}
+	if _, err := wipeDisks(known, p.Disk, func(string) bool { return true }); err != nil {
 		return err.Error()
 	}
 	return ""

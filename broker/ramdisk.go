@@ -242,8 +242,11 @@ func (b *Broker) StoredFiles() map[string]bool {
 	return sums
 }
 
-// holdFiles makes sure that what a ramdisk names is stored, whole and signed as it says.
+// holdFiles makes sure that what a ramdisk or repo names is stored, whole and signed as it says.
 func (b *Broker) holdFiles(o Object) error {
+	if o.Kind == KindRepo {
+		return b.holdTree(o)
+	}
 	if o.Kind != KindRamdisk || b.cfg.Held == nil {
 		return nil
 	}

@@ -21,7 +21,7 @@ func (b *Broker) selectNodes(tx Tx, text string) (noderange.Selection, error) {
 		return noderange.Selection{IDs: []string{n.ID}}, nil
 	}
 	var all []noderange.Node
-	_, err = eachNode(context.Background(), tx, NodeFilter{}, func(n *Node) (bool, error) {
+	_, err = eachListed(context.Background(), tx, ListFilter{}, func(n *Listed) (bool, error) {
 		all = append(all, rangeNode(n))
 		return true, nil
 	})
@@ -36,9 +36,9 @@ func (b *Broker) selectNodes(tx Tx, text string) (noderange.Selection, error) {
 }
 
 // rangeNode is what a range may call a node.
-func rangeNode(n *Node) noderange.Node {
-	x := noderange.Node{ID: n.ID, Carries: n.CarriedTags(), Undecided: Brief(n).Undecided}
-	for _, m := range n.Keys.MACs {
+func rangeNode(n *Listed) noderange.Node {
+	x := noderange.Node{ID: n.ID, Carries: n.Tags, Undecided: n.Undecided}
+	for _, m := range n.MACs {
 		x.Names = append(x.Names, m, strings.ReplaceAll(m, ":", "-"))
 	}
 	if n.Hostname != "" {

@@ -253,12 +253,7 @@ func (b *Broker) taskRepo(r *Repo) task.Repo {
 	if r.Tree != "" {
 		v.URL = b.cfg.BaseURL + "/repo/" + r.Name
 	}
-	if r.Kernel != "" {
-		v.Kernel = "repo/" + r.Name + "/" + r.Kernel
-	}
-	for _, name := range r.Initrds {
-		v.Initrds = append(v.Initrds, "repo/"+r.Name+"/"+name)
-	}
+	v.Kernel, v.Initrds = r.Boot()
 	return v
 }
 

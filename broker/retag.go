@@ -99,7 +99,7 @@ func (c *catalog) mayChange(n *Node, now time.Time) (bool, error) {
 	if err != nil || !slices.Equal(tags, n.Tags) {
 		return true, err
 	}
-	if !n.free() {
+	if !n.free() || !c.wanted(n, now) {
 		return false, nil
 	}
 	cands, err := c.candidates(n, now, func(string) (int, error) { return 0, nil })

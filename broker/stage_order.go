@@ -52,7 +52,11 @@ func (b *Broker) keepDisks(n *Node, s task.Stage) error {
 	if err != nil {
 		return err
 	}
-	disks, err := wipeDisks(n.Facts, p.Disk, func(guard string) bool { return s.Lifts(params, guard) })
+	known, err := n.Facts.Whole()
+	if err != nil {
+		return err
+	}
+	disks, err := wipeDisks(known, p.Disk, func(guard string) bool { return s.Lifts(params, guard) })
 	for _, d := range disks {
 		n.Order.Disks = append(n.Order.Disks, *targetOf(&d))
 	}
@@ -122,17 +126,6 @@ func (b *Broker) renderStageOrder(n *Node, o facts.Order) (facts.Order, error) {
 		return facts.Order{ID: o.ID, Kind: facts.OrderWait, Because: err.Error()}, nil
 	}
 	return o, nil
-}
-
-// output keeps what a program said with the event of its end.
-func output(e Event, r *facts.Report) Event {
-	if len(r.Output) > 0 {
-		e.Data["log"] = printableLines(strings.Join(r.Output, "\n"))
-	}
-	if r.ExitStatus != nil {
-		e.Data["status"] = fmt.Sprint(*r.ExitStatus)
-	}
-	return e
 }
 
 // ended says how a task ended: most leave an installed system.

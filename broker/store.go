@@ -29,13 +29,15 @@ type Store interface {
 
 // Tx is a transaction of a Store. Values go in and out as copies: the caller owns what it gets.
 type Tx interface {
+	// A Node that it gives reads its facts while the transaction lasts.
 	Node(id string) (*Node, error)                        // ErrNotFound
 	NodeByKey(kind KeyKind, v string) (*Node, error)      // ErrNotFound
 	NodesSharing(kind KeyKind, v string) ([]*Node, error) // oldest first; none is no error
 	Nodes(NodeFilter) ([]*Node, error)                    // in the order they were created
+	List(ListFilter) ([]Listed, error)                    // what lists have of nodes, without reading the rest
 	NodeIDs() ([]string, error)                           // of all nodes, in the order they were created
 	Count(NodeFilter) (int, error)
-	PutNode(*Node) error        // ErrConflict when one of its keys belongs to another node
+	PutNode(*Node) error        // with its facts, when they are new; ErrConflict when one of its keys belongs to another node
 	DeleteNode(id string) error // its events stay
 
 	Object(kind, name string) (Object, error) // ErrNotFound
@@ -57,8 +59,17 @@ type Tx interface {
 type NodeFilter struct {
 	State  State
 	Policy string
-	After  string // only nodes made after the one with this id, which may be gone: ids rise, node9, node10; Count does not ask
-	Limit  int    // the first so many; if 0, all; Count does not ask
+	// Hostname chooses the nodes with this one, whole or up to a dot.
+	Hostname string
+	After    string // only nodes made after the one with this id, which may be gone: ids rise, node9, node10; Count does not ask
+	Limit    int    // the first so many; if 0, all; Count does not ask
+}
+
+// ListFilter chooses nodes of a list, and their order.
+type ListFilter struct {
+	NodeFilter
+	Sort string // one of SortKeys, "-" in front for the other way round; if empty, as they were created
+	Key  string // what the node After is sorted by; its place stays where it was when it is gone
 }
 
 // KeyKind says which hardware id a key is.

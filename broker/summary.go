@@ -69,6 +69,28 @@ func Brief(n *Node) NodeSummary {
 	return s
 }
 
+// A Listed is what lists, their filters and ranges read of a node. The store keeps it beside the node: who changes what
+// it says adds a step to the store's schemas that makes it anew.
+type Listed struct {
+	NodeSummary
+	MACs   []string `json:"macs,omitempty"`   // all of them
+	Causes []string `json:"causes,omitempty"` // of Undecided
+}
+
+// InList gives what lists have of a node.
+func InList(n *Node) Listed {
+	l := Listed{NodeSummary: Brief(n), MACs: n.Keys.MACs}
+	for _, t := range n.Tags {
+		if t.Verdict == rule.Undecided.String() {
+			l.Causes = append(l.Causes, t.Cause)
+		}
+	}
+	return l
+}
+
+// SortedBy is what a list sorts the node by, as text whose bytes have the order.
+func (s *NodeSummary) SortedBy(key string) string { return sortKeys[key](s) }
+
 // sortKeys are what lists may be sorted by. Times are texts of one length.
 var sortKeys = map[string]func(*NodeSummary) string{
 	"created":  func(s *NodeSummary) string { return instant(s.Created) },

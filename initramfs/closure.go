@@ -14,6 +14,7 @@ import (
 type moduleSet struct {
 	kernel   *kernel
 	needs    map[string][]string // packed module to those it needs directly, all of them packed
+	first    []string            // to be loaded before all others
 	wanted   map[string]bool     // asked for by name, profile or post softdep; not file systems, which who mounts loads
 	absent   []string            // of a profile, not in this kernel
 	firmware []string
@@ -76,6 +77,9 @@ func (k *kernel) closure(words []string) (*moduleSet, error) {
 				return nil, err
 			}
 		}
+	}
+	if err := s.packDigests(); err != nil {
+		return nil, err
 	}
 	s.collectFirmware()
 	slices.Sort(s.absent)
@@ -147,6 +151,24 @@ func (s *moduleSet) pack(name string) error {
 	}
 	s.needs[name] = slices.DeleteFunc(needs, func(need string) bool { return s.reaches(need, name) })
 	return s.packAfter(m)
+}
+
+// packDigests packs what sums modules for their signatures faster than the code that every processor has. Beside libata
+// alone, 0.8 MB in Debian 6.1, its 46 kB are soon made up for; a processor that it is not for refuses it.
+func (s *moduleSet) packDigests() error {
+	if len(s.needs) == 0 || s.kernel.digest == "" {
+		return nil
+	}
+	for _, name := range s.kernel.named[moduleName("crypto-"+s.kernel.digest)] {
+		if strings.HasSuffix(name, "_generic") {
+			continue
+		}
+		if err := s.pack(name); err != nil {
+			return err
+		}
+		s.first = append(s.first, name)
+	}
+	return nil
 }
 
 // packAfter packs post softdeps. Nothing else would load them, so they count as asked for.

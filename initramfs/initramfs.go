@@ -8,11 +8,12 @@
 // A ramdisk is reproducible: the same sources, kernel package and Config give the same bytes, whatever the day, the
 // user or the directory. Whatever is read back (List, a kernel package) counts as hostile and is read with limits.
 //
-// The modules lie flat in /lib/modules/RELEASE beside three tables, which are all that a loader needs:
+// The modules lie flat in /lib/modules/RELEASE beside four tables, which are all that a loader needs:
 //
 //	modules.dep    as depmod writes it: "file: every file it needs", to be loaded from the last to the first. Pre
 //	               softdeps and the character sets a file system wants are needs like any other.
 //	modules.alias  "alias PATTERN NAME", sorted, packed modules only, hardware buses only.
+//	modules.first  names, one per line, of what is to be loaded before anything else, because it makes that faster.
 //	modules.load   names, one per line, that no hardware announces and that are to be loaded always. File systems are
 //	               neither here nor in modules.alias: who mounts loads them by name.
 package initramfs

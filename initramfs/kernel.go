@@ -24,6 +24,7 @@ type kernel struct {
 	named   map[string][]string // alias without pattern to the modules that have it, sorted
 	inside  map[string]bool     // aliases, without pattern, of what is built in
 	unpacks map[string]bool     // compressions of a ramdisk (CONFIG_RD_*); nil when the configuration is not known
+	digest  string              // of the signatures of modules (CONFIG_MODULE_SIG_HASH), as in sha256; "" when it is not known
 }
 
 // imageName takes the release out of the names that kernels have: boot/vmlinuz-RELEASE, or lib/modules/RELEASE/vmlinuz
@@ -114,7 +115,6 @@ func readKernel(ctx context.Context, words []string, s *spool) (*kernel, error) 
 var kernelFiles = map[string]func(*kernel, io.Reader) error{
 	"modules.builtin":         (*kernel).readBuiltin,
 	"modules.builtin.modinfo": (*kernel).readBuiltinInfo,
-	"config":                  (*kernel).readConfig,
 }
 
 // read takes what matters of one file.
@@ -123,7 +123,7 @@ func (k *kernel) read(ctx context.Context, f found, s *spool) error {
 		k.image = release
 		return nil
 	}
-	if strings.HasPrefix(f.name, "boot/config-") {
+	if isConfig(f.name) {
 		return k.readConfig(f)
 	}
 	rest, ok := strings.CutPrefix(f.name, "lib/modules/")
@@ -219,17 +219,47 @@ func (k *kernel) readBuiltinInfo(r io.Reader) error {
 	return nil
 }
 
-// readConfig reads which compressions of a ramdisk a kernel was built to unpack.
+// readConfig reads which compressions of a ramdisk a kernel was built to unpack, and by what its modules are signed.
 func (k *kernel) readConfig(r io.Reader) error {
 	k.unpacks = make(map[string]bool)
 	lines := bufio.NewScanner(io.LimitReader(r, maxModinfo))
 	for lines.Scan() {
-		if option, ok := strings.CutPrefix(lines.Text(), "CONFIG_RD_"); ok {
-			name, value, _ := strings.Cut(option, "=")
-			k.unpacks[strings.ToLower(name)] = value == "y"
+		name, value, _ := strings.Cut(lines.Text(), "=")
+		if format, ok := strings.CutPrefix(name, "CONFIG_RD_"); ok {
+			k.unpacks[strings.ToLower(format)] = value == "y"
+		}
+		if name == "CONFIG_MODULE_SIG_HASH" {
+			k.digest = strings.Trim(value, `"`)
 		}
 	}
 	return lines.Err()
+}
+
+// DefaultCompression is what a ramdisk for a kernel (Config.Kernel) is best compressed with: zstd where the kernel's
+// configuration says that it unpacks it, which takes half the time of gzip and a tenth fewer bytes; else gzip, which every
+// kernel does.
+func DefaultCompression(ctx context.Context, words []string) (string, error) {
+	var k kernel
+	err := walkOrigins(ctx, words, "lib/modules", func(f found) error {
+		if f.link != "" || !isConfig(f.name) {
+			return nil
+		}
+		return errors.Join(k.readConfig(f), errStop)
+	})
+	if err != nil {
+		return "", fmt.Errorf("see what the kernel unpacks: %w", err)
+	}
+	if k.unpacks["zstd"] {
+		return "zstd", nil
+	}
+	return "gzip", nil
+}
+
+// isConfig tells a kernel's configuration by its name: Debian has it in /boot, RPMs among the modules.
+func isConfig(name string) bool {
+	rest, isModules := strings.CutPrefix(name, "lib/modules/")
+	_, file, _ := strings.Cut(rest, "/")
+	return strings.HasPrefix(name, "boot/config-") || isModules && file == "config"
 }
 
 // machines are what GOARCH calls architectures, as ELF files have them.

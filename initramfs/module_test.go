@@ -215,6 +215,7 @@ virtio-ring.ko.zst:
 alias pci:v000014E4d* tg3
 alias virtio:d00000001v* virtio_net
 `,
+		"modules.first":   "",
 		"modules.load":    "ipmi_devintf\n",
 		"modules.builtin": "libphy.ko\nnls_base.ko\n",
 	}
@@ -258,6 +259,61 @@ func TestClosure(t *testing.T) {
 				t.Errorf("closure(%q) = %s; want %s", tt.words, got, tt.want)
 			}
 		})
+	}
+}
+
+// A kernel that says how its modules are signed gets what sums them faster; what every processor can is in it already.
+func TestDigestsComeFirst(t *testing.T) {
+	files := map[string]string{
+		"sha256-ssse3.ko":   elfModule("alias=cpu:type:x86,ven*", "alias=crypto-sha256"),
+		"sha512-ssse3.ko":   elfModule("alias=crypto-sha512", "depends=sha512_generic"),
+		"sha512_generic.ko": elfModule("alias=crypto-sha512"),
+		"virtio.ko":         elfModule("alias=virtio:*"),
+	}
+	for _, row := range []struct{ name, config, modules, first, packed string }{
+		{"by SHA-256", "CONFIG_MODULE_SIG_HASH=\"sha256\"\n", "virtio", "sha256_ssse3\n", "sha256_ssse3 virtio"},
+		{"by SHA-512, with what it needs", "CONFIG_MODULE_SIG_HASH=\"sha512\"\n", "virtio", "sha512_ssse3\n", "sha512_generic sha512_ssse3 virtio"},
+		{"not at all", "# CONFIG_MODULE_SIG is not set\n", "virtio", "", "virtio"},
+		{"by what is part of the kernel", "CONFIG_MODULE_SIG_HASH=\"sha1\"\n", "virtio", "", "virtio"},
+		{"and none is packed", "CONFIG_MODULE_SIG_HASH=\"sha256\"\n", "sha256_generic", "", ""},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			in := map[string]string{"boot/config-6.1.0": row.config, "lib/modules/6.1.0/modules.builtin": "kernel/crypto/sha256_generic.ko\n"}
+			for name, content := range files {
+				in["lib/modules/6.1.0/"+name] = content
+			}
+			s, err := readTestKernel(t, writeDeb(t, in, packGzip)).closure([]string{row.modules})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if first, packed := string(s.firstTable()), strings.Join(s.names(), " "); first != row.first || packed != row.packed {
+				t.Errorf("first %q of %q; want %q of %q", first, packed, row.first, row.packed)
+			}
+			if load := string(s.loadTable()); load != "" {
+				t.Errorf("always loaded are %q; want none", load)
+			}
+		})
+	}
+}
+
+func TestDefaultCompression(t *testing.T) {
+	for _, row := range []struct{ name, file, config, want string }{
+		{"Debian's of today", "boot/config-6.1.0", "CONFIG_RD_GZIP=y\nCONFIG_RD_ZSTD=y\n", "zstd"},
+		{"an RPM's", "lib/modules/6.1.0/config", "CONFIG_RD_ZSTD=y\n", "zstd"},
+		{"one that cannot", "boot/config-6.1.0", "CONFIG_RD_GZIP=y\n# CONFIG_RD_ZSTD is not set\n", "gzip"},
+		{"a module that is called config", "lib/modules/6.1.0/kernel/config", "CONFIG_RD_ZSTD=y\n", "gzip"},
+		{"nothing is said", "boot/System.map-6.1.0", "", "gzip"},
+	} {
+		deb := writeDeb(t, map[string]string{row.file: row.config}, packGzip)
+		if got, err := DefaultCompression(t.Context(), []string{deb}); got != row.want || err != nil {
+			t.Errorf("%s: DefaultCompression = %q, %v; want %q", row.name, got, err, row.want)
+		}
+	}
+	if got, err := DefaultCompression(t.Context(), nil); got != "gzip" || err != nil {
+		t.Errorf("without a kernel: DefaultCompression = %q, %v; want gzip", got, err)
+	}
+	if got, err := DefaultCompression(t.Context(), []string{"/nowhere/linux.deb"}); err == nil {
+		t.Errorf("of a kernel that is not there: DefaultCompression = %q; want an error", got)
 	}
 }
 

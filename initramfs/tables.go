@@ -14,6 +14,7 @@ var moduleTables = []struct {
 	{"modules.alias", (*moduleSet).aliasTable},
 	{"modules.builtin", (*moduleSet).builtinTable},
 	{"modules.dep", (*moduleSet).depTable},
+	{"modules.first", (*moduleSet).firstTable},
 	{"modules.load", (*moduleSet).loadTable},
 }
 
@@ -65,6 +66,15 @@ func (s *moduleSet) builtinTable() []byte {
 	}
 	slices.Sort(lines)
 	return []byte(strings.Join(lines, ""))
+}
+
+// firstTable is modules.first: what makes loading the others faster.
+func (s *moduleSet) firstTable() []byte {
+	var b bytes.Buffer
+	for _, name := range s.first {
+		b.WriteString(name + "\n")
+	}
+	return b.Bytes()
 }
 
 // loadTable is modules.load: what was asked for and what no device announces.

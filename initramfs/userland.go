@@ -80,6 +80,10 @@ func goroot(ctx context.Context, dir string) (string, error) {
 	return strings.TrimSpace(string(out)), nil
 }
 
+// buildTags make the userland smaller by 1.3 MB of 12.6: a shell whose line editor does not bring a library of widgets, and
+// no HTTP/2, by which a broker would say the same.
+var buildTags = []string{"goshliner", "nethttpomithttp2"}
+
 // goEnv is how packages are looked up: in the module of c.Source, which is not changed.
 func goEnv(c Config, root string) *golang.Environ {
 	return golang.Default(
@@ -89,6 +93,7 @@ func goEnv(c Config, root string) *golang.Environ {
 		golang.WithGOROOT(root),
 		golang.WithGO111MODULE("on"),
 		golang.WithMod(golang.ModReadonly),
+		golang.WithBuildTag(buildTags...),
 		golang.WithWorkingDir(c.Source),
 	)
 }
@@ -192,7 +197,7 @@ func compile(ctx context.Context, env *golang.Environ, gopath, program string) e
 			return err
 		}
 	}
-	cmd := exec.CommandContext(ctx, filepath.Join(env.GOROOT, "bin", "go"), "build", "-o", program,
+	cmd := exec.CommandContext(ctx, filepath.Join(env.GOROOT, "bin", "go"), "build", "-o", program, "-tags="+strings.Join(buildTags, ","),
 		"-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", ".")
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), env.Copy(golang.WithGO111MODULE("off"), golang.WithGOPATH(gopath)).Env()...)

@@ -34,6 +34,25 @@ func (f *Facts) HardwareHash() (string, error) {
 	if err != nil {
 		return "", err
 	}
+	dropLabels(tree)
+	return sum(tree)
+}
+
+// Hashes gives Hash and HardwareHash, for the cost of little more than one.
+func (f *Facts) Hashes() (whole, hardware string, err error) {
+	tree, err := f.tree()
+	if err != nil {
+		return "", "", err
+	}
+	if whole, err = sum(tree); err != nil {
+		return "", "", err
+	}
+	dropLabels(tree)
+	hardware, err = sum(tree)
+	return whole, hardware, err
+}
+
+func dropLabels(tree map[string]any) {
 	for section, names := range labels {
 		drop(tree[section], names)
 	}
@@ -43,7 +62,6 @@ func (f *Facts) HardwareHash() (string, error) {
 			drop(m["lldp"], []string{"ttl"})
 		}
 	}
-	return sum(tree)
 }
 
 // drop deletes names from an object, or from each object of an array.

@@ -51,7 +51,10 @@ func (t tree) readKernelLog() string {
 
 // lostFirmware matches what the firmware loader says when a file is not there (drivers/base/firmware_loader/main.c, error
 // ENOENT), behind the driver and the device.
-var lostFirmware = regexp.MustCompile(`^(\S+) (\S+): Direct firmware load for (\S+) failed with error -2$`)
+var lostFirmware = regexp.MustCompile(`^(\S+) (\S+)` + lostFirmwareMark + `(\S+) failed with error -2$`)
+
+// lostFirmwareMark is in few of the thousand lines of a boot; looking for it takes a tenth of the time of the expression.
+const lostFirmwareMark = ": Direct firmware load for "
 
 // missingFirmware tells which files NIC drivers asked for and did not get: most NICs then have no link, and nothing in
 // sysfs says why.
@@ -59,6 +62,9 @@ func (t tree) missingFirmware() []error {
 	var lost []error
 	told := map[string]bool{}
 	for line := range strings.Lines(t.readKernelLog()) {
+		if !strings.Contains(line, lostFirmwareMark) {
+			continue
+		}
 		_, text, _ := strings.Cut(strings.TrimSuffix(line, "\n"), ";")
 		found := lostFirmware.FindStringSubmatch(text)
 		if found == nil || told[text] || len(lost) == maxErrors {

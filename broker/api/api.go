@@ -27,6 +27,7 @@ type Config struct {
 	Broker *broker.Broker
 	Images *repo.Images
 	Files  *repo.Files  // of ramdisks
+	Repos  *Repos       // if nil, no install trees are served
 	Boot   http.Handler // for the names of boot.Handles; if nil, none
 	// Metrics answers /metrics, for everyone: it tells numbers and no names; if nil, there is none.
 	Metrics http.Handler
@@ -60,6 +61,9 @@ func New(cfg Config) (http.Handler, error) {
 	r.HandleFunc("/healthz", s.handle(s.health)).Methods(http.MethodGet)
 	if s.Metrics != nil {
 		r.Handle("/metrics", s.Metrics).Methods(http.MethodGet)
+	}
+	if s.Repos != nil {
+		r.PathPrefix("/repo/").Handler(s.handle(s.serveRepo)).Methods(http.MethodGet, http.MethodHead)
 	}
 	nodes := r.PathPrefix("/node/v1").Subrouter()
 	nodes.Use(s.sealed(func(*http.Request) bool { return false }))

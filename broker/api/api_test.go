@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -39,6 +40,7 @@ type rig struct {
 	handler http.Handler
 	broker  *broker.Broker
 	files   *repo.Files
+	trees   *repo.Trees
 	log     *bytes.Buffer
 }
 
@@ -65,16 +67,24 @@ func newRigAt(t *testing.T, now func() time.Time, change ...func(*api.Config)) *
 	if r.files, err = repo.OpenFiles(filepath.Join(r.dir, "ramdisks"), nil); err != nil {
 		t.Fatal(err)
 	}
-	if r.broker, err = broker.New(t.Context(), broker.Config{Store: s, Key: broker.Key{7}, BaseURL: base, Held: r.files.Held, Log: log, Now: now}); err != nil {
+	if r.trees, err = repo.OpenTrees(filepath.Join(r.dir, "trees"), nil); err != nil {
+		t.Fatal(err)
+	}
+	mirrors, err := repo.OpenMirrors(repo.MirrorConfig{Dir: filepath.Join(r.dir, "mirror"), Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.broker, err = broker.New(t.Context(), broker.Config{Store: s, Key: broker.Key{7}, BaseURL: base, Held: r.files.Held, HeldTree: r.trees.Held, Log: log, Now: now}); err != nil {
 		t.Fatal(err)
 	}
 	r.importRamdisk(t, "a kernel", "an initrd")
-	boots, err := boot.New(boot.Config{BaseURL: base, Source: r.broker, Files: r.files, Log: log, Observe: r.broker.Observe})
+	repos := &api.Repos{Broker: r.broker, Trees: r.trees, Mirrors: mirrors}
+	boots, err := boot.New(boot.Config{BaseURL: base, Source: r.broker, Files: r.files, Repo: repos.Open, Log: log, Observe: r.broker.Observe})
 	if err != nil {
 		t.Fatal(err)
 	}
 	sum := sha256.Sum256([]byte(operatorToken))
-	cfg := api.Config{Broker: r.broker, Images: images, Files: r.files, Boot: boots, TokenHash: hex.EncodeToString(sum[:]), BaseURL: base, Log: log}
+	cfg := api.Config{Broker: r.broker, Images: images, Files: r.files, Repos: repos, Boot: boots, TokenHash: hex.EncodeToString(sum[:]), BaseURL: base, Log: log}
 	for _, f := range change {
 		f(&cfg)
 	}

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humamux"
@@ -44,6 +45,10 @@ func (s *server) routes() []route {
 		{"apply", POST, "/api/v1/apply", write, "Create or change objects from YAML or JSON documents, all or none", typed(s.apply)},
 		{"plan", POST, "/api/v1/plan", read, "What an apply of these documents would change, on the stored facts", typed(s.plan)},
 		{"get-file", GET, "/api/v1/files/{sum}", read, "Whether a file of a ramdisk is stored; one that is stays for a day without a ramdisk that names it", typed(s.getFile)},
+		{"get-tree", GET, "/api/v1/trees/{sum}", read, "What is missing of an install tree; what is stored stays for a day without a repo that names it", typed(s.getTree)},
+		{"import-tree", PUT, "/api/v1/trees/{sum}", write, "Store the manifest of an install tree under its sha256", s.stream(s.importTree, uploadDoc)},
+		{"import-tree-files", POST, "/api/v1/trees/{sum}/files", write, "Store files of an install tree: a tar archive, each named by its sha256", s.stream(s.importTreeFiles, uploadDoc)},
+		{"verify-repo", POST, "/api/v1/repos/{name}/verify", write, "Read again all that is stored of a repo; spoilt files of a tree are taken away", s.stream(s.verifyRepo, verifyDoc)},
 		// Images and the files of ramdisks are streams, which huma would hold in memory.
 		{"import-file", PUT, "/api/v1/files/{sum}", write, "Store a file of a ramdisk under its sha256", s.stream(s.importFile, uploadDoc)},
 		{"import-image", PUT, "/api/v1/repos/{name}/image", write, "Store a disk image, plain or in zstd or gzip, and name it", s.stream(s.importImage, uploadDoc)},
@@ -113,10 +118,10 @@ func pathParam(name, doc string) *huma.Param {
 
 func uploadDoc(op *huma.Operation) {
 	name := "name"
-	if op.OperationID == "import-file" {
+	if strings.Contains(op.Path, "{sum}") {
 		name = "sum"
 	}
-	op.Parameters = []*huma.Param{pathParam(name, "sha256 of the file, or the repo's name")}
+	op.Parameters = []*huma.Param{pathParam(name, "sha256 of the file or manifest, or the repo's name")}
 	op.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/octet-stream": {}}}
 	op.Responses = map[string]*huma.Response{"200": {Description: "What is stored now",
 		Content: map[string]*huma.MediaType{"application/json": {Schema: &huma.Schema{Type: huma.TypeObject}}}}}

@@ -42,15 +42,15 @@ func judge(a netip.Addr, allowed []netip.Prefix) error {
 	}
 	for _, s := range special {
 		if s.net.Contains(a) {
-			return fmt.Errorf("address %s is %s: a hook calls it only when hook_allow of the server's configuration names it", a, s.what)
+			return fmt.Errorf("address %s is %s: it is called only when hook_allow of the server's configuration names it", a, s.what)
 		}
 	}
 	return nil
 }
 
-// control is a net.Dialer's: it sees the very address that is connected to, after every name was resolved, so that a
+// Control is a net.Dialer's: it sees the very address that is connected to, after every name was resolved, so that a
 // name that changes between two look-ups gains nothing (T39).
-func control(allowed []netip.Prefix) func(network, address string, _ syscall.RawConn) error {
+func Control(allowed []netip.Prefix) func(network, address string, _ syscall.RawConn) error {
 	return func(_, address string, _ syscall.RawConn) error {
 		a, err := netip.ParseAddrPort(address)
 		if err != nil {

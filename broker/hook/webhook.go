@@ -49,7 +49,7 @@ func NewWebhook(address string, secret Secret, ca string, allowed []netip.Prefix
 			return nil, errors.New("ca: want certificates in PEM")
 		}
 	}
-	dialer := &net.Dialer{Timeout: 10 * time.Second, Control: control(allowed)}
+	dialer := &net.Dialer{Timeout: 10 * time.Second, Control: Control(allowed)}
 	return &Webhook{address, secret, &http.Client{
 		// No proxy: it would be called in place of the address that was judged.
 		Transport:     &http.Transport{DialContext: dialer.DialContext, TLSClientConfig: trust, DisableKeepAlives: true, MaxResponseHeaderBytes: 32 << 10},

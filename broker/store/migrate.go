@@ -110,6 +110,17 @@ UPDATE events SET kind = coalesce(json_extract(CAST(doc AS TEXT), '$.kind'), '')
 INSERT INTO counters(name, value) VALUES ('objects', 0);
 `}, {sql: `
 CREATE TABLE facts (node TEXT PRIMARY KEY, hash TEXT NOT NULL, doc BLOB NOT NULL) STRICT;
+ALTER TABLE nodes RENAME TO old;
+CREATE TABLE nodes (
+	id TEXT PRIMARY KEY, num INTEGER NOT NULL, state TEXT NOT NULL, policy TEXT NOT NULL, hostname TEXT NOT NULL,
+	created TEXT NOT NULL, since TEXT NOT NULL, seen TEXT NOT NULL, brief BLOB NOT NULL, doc BLOB NOT NULL
+) STRICT;
+INSERT INTO nodes SELECT id, num, state, policy, '', '', '', '', x'', doc FROM old;
+DROP TABLE old;
+CREATE UNIQUE INDEX nodes_num ON nodes(num);
+CREATE INDEX nodes_state ON nodes(state);
+CREATE INDEX nodes_policy ON nodes(policy) WHERE policy != '';
+CREATE INDEX nodes_hostname ON nodes(hostname) WHERE hostname != '';
 `, rewrite: true}}}
 
 // postgresSchema sorts text as bytes, as SQLite does. Documents are bytes: JSON may say \u0000, which no text of
@@ -142,6 +153,9 @@ CREATE TABLE counters (name TEXT COLLATE "C" PRIMARY KEY, value BIGINT NOT NULL)
 INSERT INTO counters(name, value) VALUES ('objects', 0);
 `}, {sql: `
 CREATE TABLE facts (node TEXT COLLATE "C" PRIMARY KEY, hash TEXT COLLATE "C" NOT NULL, doc BYTEA NOT NULL);
+ALTER TABLE nodes ADD COLUMN hostname TEXT COLLATE "C" NOT NULL DEFAULT '', ADD COLUMN created TEXT COLLATE "C" NOT NULL DEFAULT '',
+	ADD COLUMN since TEXT COLLATE "C" NOT NULL DEFAULT '', ADD COLUMN seen TEXT COLLATE "C" NOT NULL DEFAULT '', ADD COLUMN brief BYTEA NOT NULL DEFAULT '';
+CREATE INDEX nodes_hostname ON nodes(hostname) WHERE hostname != '';
 `, rewrite: true}}}
 
 // rewrite puts every node anew, in the form that this muster keeps. Facts were in the document up to version 3 (of

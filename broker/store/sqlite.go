@@ -54,7 +54,8 @@ func openSQLite(path string) (write, read *sql.DB, err error) {
 }
 
 func sqlitePool(path string, conns int, begin string, pragmas ...string) *sql.DB {
-	q := url.Values{"_txlock": {begin}, "_pragma": append([]string{"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)"}, pragmas...)}
+	q := url.Values{"_txlock": {begin}, "_pragma": append([]string{"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)",
+		"cache_size(-32768)", "wal_autocheckpoint(4000)"}, pragmas...)}
 	db, err := sql.Open("sqlite", "file:"+(&url.URL{Path: path}).EscapedPath()+"?"+q.Encode())
 	if err != nil {
 		panic(err) // only a driver that is not there, and it is imported above

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"muster/broker"
@@ -24,15 +26,21 @@ type tx struct {
 
 // kept is what the store has of a node beside its document. It is written when it changes, which most check-ins do not.
 type kept struct {
-	state  broker.State
-	policy string
-	keys   map[key]bool // own and shared
+	columns
+	keys map[key]bool // own and shared
+}
+
+// columns are what nodes are found and sorted by. That they were last seen is not among them: it changes always.
+type columns struct {
+	state                            broker.State
+	policy, hostname, created, since string
 }
 
 func keptOf(n *broker.Node) kept {
 	keys := keysOf(n.Indexed())
 	maps.Copy(keys, keysOf(n.Shared()))
-	return kept{n.State, n.Policy, keys}
+	s := broker.NodeSummary{Created: n.Created, Since: n.Since}
+	return kept{columns{n.State, n.Policy, n.Hostname, s.SortedBy("created"), s.SortedBy("since")}, keys}
 }
 
 var _ broker.Tx = (*tx)(nil)
@@ -111,23 +119,70 @@ func filtered(f broker.NodeFilter) (where string, args []any) {
 		args = append(args, f.Policy)
 		where += fmt.Sprintf(" AND policy = $%d AND policy != ''", len(args))
 	}
+	if f.Hostname != "" { // the sign after the dot is the slash
+		args = append(args, f.Hostname, f.Hostname+".", f.Hostname+"/")
+		where += fmt.Sprintf(" AND hostname != '' AND (hostname = $%d OR hostname >= $%d AND hostname < $%d)", len(args)-2, len(args)-1, len(args))
+	}
 	return where, args
 }
 
-func (x *tx) Nodes(f broker.NodeFilter) ([]*broker.Node, error) {
-	where, args := filtered(f)
+// paged adds the order, and where in it to begin and to end. Ids rise with num: node9, node10. The place of an id stays
+// where it was when its node is gone.
+func paged(f broker.ListFilter) (where string, args []any) {
+	where, args = filtered(f.NodeFilter)
+	column, way, beyond := strings.TrimPrefix(f.Sort, "-"), "", ">"
+	if column != f.Sort {
+		way, beyond = " DESC", "<"
+	}
 	if f.After != "" {
-		// Ids rise with num: node9, node10. The place of an id stays where it was when its node is gone.
-		where += fmt.Sprintf(` AND num > (SELECT coalesce(max(num), 0) FROM nodes
+		behind := fmt.Sprintf(`num > (SELECT coalesce(max(num), 0) FROM nodes
 			WHERE length(id) < length($%[1]d) OR length(id) = length($%[1]d) AND id <= $%[1]d)`, len(args)+1)
 		args = append(args, f.After)
+		if column != "" {
+			behind = fmt.Sprintf("(%[1]s %[2]s $%[3]d OR %[1]s = $%[3]d AND %[4]s)", column, beyond, len(args)+1, behind)
+			args = append(args, f.Key)
+		}
+		where += " AND " + behind
 	}
-	where += " ORDER BY num"
+	where += " ORDER BY "
+	if column != "" {
+		where += column + way + ", "
+	}
+	where += "num"
 	if f.Limit > 0 {
 		where += fmt.Sprintf(" LIMIT $%d", len(args)+1)
 		args = append(args, f.Limit)
 	}
+	return where, args
+}
+
+func (x *tx) Nodes(f broker.NodeFilter) ([]*broker.Node, error) {
+	where, args := paged(broker.ListFilter{NodeFilter: f})
 	return x.nodes("SELECT doc"+where, args...)
+}
+
+func (x *tx) List(f broker.ListFilter) (list []broker.Listed, err error) {
+	if f.Sort != "" && !slices.Contains(broker.SortKeys(), strings.TrimPrefix(f.Sort, "-")) {
+		return nil, fmt.Errorf("list nodes: no column is called %q", f.Sort)
+	}
+	where, args := paged(f)
+	rows, err := x.query("SELECT brief"+where, args...)
+	if err != nil {
+		return nil, fmt.Errorf("list nodes: %w", err)
+	}
+	defer rows.Close()
+	var brief sql.RawBytes
+	for rows.Next() {
+		var l broker.Listed
+		if err = rows.Scan(&brief); err == nil {
+			err = json.Unmarshal(brief, &l)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("list nodes: %w", err)
+		}
+		list = append(list, l)
+	}
+	return list, rows.Err()
 }
 
 func (x *tx) NodesSharing(kind broker.KeyKind, v string) ([]*broker.Node, error) {
@@ -177,8 +232,9 @@ func (x *tx) Count(f broker.NodeFilter) (n int, err error) {
 
 func (x *tx) PutNode(n *broker.Node) error {
 	doc, err := json.Marshal(n)
-	if err == nil {
-		err = x.putNode(n, doc)
+	brief, err2 := json.Marshal(broker.InList(n))
+	if err = errors.Join(err, err2); err == nil {
+		err = x.putNode(n, brief, doc)
 	}
 	if err != nil {
 		delete(x.kept, n.ID) // who knows how far it came
@@ -187,13 +243,14 @@ func (x *tx) PutNode(n *broker.Node) error {
 	return nil
 }
 
-func (x *tx) putNode(n *broker.Node, doc []byte) (err error) {
+func (x *tx) putNode(n *broker.Node, brief, doc []byte) (err error) {
 	was, known := x.kept[n.ID]
 	is := keptOf(n)
-	if known && was.state == is.state && was.policy == is.policy {
-		_, err = x.exec("UPDATE nodes SET doc = $2 WHERE id = $1", n.ID, doc)
+	seen := (&broker.NodeSummary{LastSeen: n.LastSeen}).SortedBy("seen")
+	if known && was.columns == is.columns {
+		_, err = x.exec("UPDATE nodes SET seen = $2, brief = $3, doc = $4 WHERE id = $1", n.ID, seen, brief, doc)
 	} else {
-		err = x.putRow(n, doc)
+		err = x.putRow(n.ID, is.columns, seen, brief, doc)
 	}
 	if err == nil && !(known && maps.Equal(was.keys, is.keys)) {
 		err = x.putKeys(n)
@@ -208,17 +265,18 @@ func (x *tx) putNode(n *broker.Node, doc []byte) (err error) {
 	return err
 }
 
-// putRow writes a node that is new, or is to be found by another state or policy.
-func (x *tx) putRow(n *broker.Node, doc []byte) error {
-	r, err := x.exec("UPDATE nodes SET state = $2, policy = $3, doc = $4 WHERE id = $1", n.ID, string(n.State), n.Policy, doc)
+// putRow writes a node that is new, or is to be found or sorted by something else.
+func (x *tx) putRow(id string, c columns, seen string, brief, doc []byte) error {
+	args := []any{id, string(c.state), c.policy, c.hostname, c.created, c.since, seen, brief, doc}
+	r, err := x.exec("UPDATE nodes SET state = $2, policy = $3, hostname = $4, created = $5, since = $6, seen = $7, brief = $8, doc = $9 WHERE id = $1", args...)
 	if err != nil {
 		return err
 	}
 	if old, err := r.RowsAffected(); err != nil || old > 0 {
 		return err
 	}
-	_, err = x.exec("INSERT INTO nodes(id, num, state, policy, doc) VALUES ($1, (SELECT coalesce(max(num), 0) + 1 FROM nodes), $2, $3, $4)",
-		n.ID, string(n.State), n.Policy, doc)
+	_, err = x.exec(`INSERT INTO nodes(id, num, state, policy, hostname, created, since, seen, brief, doc)
+		VALUES ($1, (SELECT coalesce(max(num), 0) + 1 FROM nodes), $2, $3, $4, $5, $6, $7, $8, $9)`, args...)
 	return err
 }
 

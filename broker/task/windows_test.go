@@ -69,9 +69,9 @@ func TestNetBIOSNames(t *testing.T) {
 // A psToken is a word of PowerShell: a string with its quotes, a bracket, or what stands between.
 type psToken struct{ kind, text string }
 
-// powerShellTokens splits a script as the language's specification says (3.0, chapter 2): the second opinion on
+// psTokens splits a script as the language's specification says (3.0, chapter 2): the second opinion on
 // quoting, as there is no PowerShell here. Strings in double quotes may hold $( ), which is split in its turn.
-func powerShellTokens(s string) (list []psToken, err error) {
+func psTokens(s string) (list []psToken, err error) {
 	for i := 0; i < len(s); {
 		n, kind := 1, "char"
 		switch c := s[i]; {
@@ -180,7 +180,7 @@ func literals(list []psToken) map[string]string {
 func TestPowerShell(t *testing.T) {
 	for _, name := range []string{"install.ps1", "disk.ps1", "first-boot.ps1"} {
 		texts(t, "windows", name, func(t *testing.T, _ *Task, v Values, r Rendered) {
-			list, err := powerShellTokens(r.Text)
+			list, err := psTokens(r.Text)
 			if err != nil {
 				t.Fatalf("%s: %v", r.Name, err)
 			}
@@ -197,7 +197,7 @@ func TestPowerShell(t *testing.T) {
 		})
 	}
 	for _, broken := range []string{"'it's'\n", "\"a $(b\"\n", "if (1) { 2\n", "x)\n", "'a\u2019\n'"} {
-		if list, err := powerShellTokens(broken); err == nil {
+		if list, err := psTokens(broken); err == nil {
 			t.Errorf("%q is split into %q", broken, list)
 		}
 	}

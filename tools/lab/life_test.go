@@ -44,12 +44,18 @@ func labCache() string {
 // labStage makes a rack of its own for the test. Everything in it ends with the test.
 func labStage(t *testing.T, f Firmware, policies string, disk DiskConfig, args ...string) *stage {
 	t.Helper()
+	return namedStage(t, "mlife", f, policies, disk, args...)
+}
+
+// namedStage is a labStage whose rack's name begins so: two programs that make racks at the same time name them apart.
+func namedStage(t *testing.T, name string, f Firmware, policies string, disk DiskConfig, args ...string) *stage {
+	t.Helper()
 	if os.Getenv("MUSTER_LAB") == "" {
 		t.Skip("machines are tested with MUSTER_LAB=1 (make test-lab)")
 	}
 	cache := labCache()
 	stages++
-	r, err := Up(t.Context(), Config{Name: fmt.Sprintf("mlife%d", stages), Dir: t.TempDir(), Prefix: netip.MustParsePrefix("10.77.0.1/24")})
+	r, err := Up(t.Context(), Config{Name: fmt.Sprintf("%s%d", name, stages), Dir: t.TempDir(), Prefix: netip.MustParsePrefix("10.77.0.1/24")})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -119,7 +119,7 @@ func TestArm64RamdiskBoots(t *testing.T) {
 	}
 	image := t.TempDir()
 	muster(t, "ramdisk", "build", "--source", "../..", "--arch", "arm64", "--kernel", deb, "--modules", "net,storage", "-o", image)
-	s, err := bootAlone(t, emulatesArm64, filepath.Join(image, "vmlinuz"), filepath.Join(image, "ramdisk.cpio.gz"), 512, bootLimit)
+	s, err := bootAlone(t, emulatesArm64, filepath.Join(image, "vmlinuz"), filepath.Join(image, "ramdisk.cpio.zst"), 512, bootLimit)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,7 +150,7 @@ func TestRamdiskSSH(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Kill)
-	m := addMachine(t, r, MachineConfig{Name: "a", MemoryMiB: 256, Kernel: vmlinuz, Initrd: filepath.Join(image, "ramdisk.cpio.gz"),
+	m := addMachine(t, r, MachineConfig{Name: "a", MemoryMiB: 256, Kernel: vmlinuz, Initrd: filepath.Join(image, "ramdisk.cpio.zst"),
 		Append: "console=ttyS0 quiet panic=-1 muster.sshd muster.server=http://" + r.Addr().String() + ":8080"})
 	if err := m.On(); err != nil {
 		t.Fatal(err)

@@ -18,7 +18,7 @@ import (
 // A package that stands in no row may import nothing of ours.
 const law = `
 agent/facts                                                    < agent/probe
-agent/chunk, agent/facts, agent/gpt, agent/packing, agent/probe, boot/kargs, boot/pin < agent
+agent/chunk, agent/efi, agent/facts, agent/gpt, agent/loader, agent/packing, agent/probe, boot/kargs, boot/pin < agent
 agent/packing                                                  < initramfs
 agent, agent/facts, agent/probe, boot/kargs                    < agent/cmd/muster-agent
 boot/kargs                                                     < boot
@@ -27,16 +27,15 @@ broker/rule                                                    < broker/rule/raz
 boot/kargs                                                     < broker/render
 broker/render                                                  < broker/handoff
 agent/facts, boot, boot/kargs, broker/render                   < broker/task
-agent/facts, broker/rule, boot                                 < broker/repo
-agent/chunk, agent/packing                                     < broker/repo
-agent/facts, agent/packing, boot, boot/kargs, boot/pin, broker/handoff, broker/hook, broker/noderange, broker/rule, broker/rule/razor, broker/task < broker
+agent/chunk, agent/facts, agent/packing, broker/hook, broker/repo/disc, broker/rule, boot < broker/repo
+agent/facts, agent/packing, boot, boot/kargs, boot/pin, broker/handoff, broker/hook, broker/noderange, broker/repo, broker/rule, broker/rule/razor, broker/task < broker
 agent/facts, broker                                            < broker/store, broker/store/storetest
 broker/store/storetest                                         < broker/store
 agent/facts, boot, boot/pin, broker, broker/repo               < broker/api, broker/web
 tools/lab/peers                                                < tools/lab/peers/measure
 boot, broker, broker/api, tools/lab/peers                      < tools/lab
 boot                                                           < tools/storm
-agent/facts, boot, boot/dhcp, boot/kargs, boot/pin, boot/tftp, broker, broker/api, broker/repo, broker/store, initramfs, tools/lab, tools/lab/peers, tools/storm < tools/muster
+agent/facts, boot, boot/dhcp, boot/kargs, boot/pin, boot/tftp, broker, broker/api, broker/repo, broker/repo/disc, broker/store, initramfs, tools/lab, tools/lab/peers, tools/storm < tools/muster
 `
 
 // owners says who alone imports a library: its types stay behind that package's own.
@@ -148,6 +147,7 @@ func TestNoServerInTheAgentAndNoHardwareInTheBroker(t *testing.T) {
 		{"muster/boot/pin", []string{"github.com", "golang.org"}},
 		{"muster/agent/chunk", []string{"github.com", "golang.org"}},
 		{"muster/agent/gpt", []string{"github.com", "golang.org"}},
+		{"muster/agent/loader", []string{"github.com", "golang.org"}},
 	} {
 		cmd := exec.Command("go", "list", "-deps", tt.of)
 		cmd.Dir = "../.."

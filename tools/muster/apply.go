@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -12,12 +11,9 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"github.com/vbauerster/mpb/v8"
-	"github.com/vbauerster/mpb/v8/decor"
 	"golang.org/x/term"
 
 	"muster/broker"
-	"muster/broker/api"
 )
 
 func applyCommand(o *options) *cobra.Command {
@@ -107,63 +103,21 @@ func deleteCommand(o *options) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			c, err := o.connect()
-			if err != nil {
-				return err
-			}
-			if err := c.Do(cmd.Context(), http.MethodDelete, "/api/v1/objects/"+kind+"/"+url.PathEscape(args[1]), nil, "", nil); err != nil {
-				return err
-			}
-			gone := broker.Applied{Kind: kind, Name: args[1], Result: "deleted"}
-			return o.show(cmd.OutOrStdout(), gone, func(w io.Writer) { row(w, strings.ToLower(kind)+"/"+args[1], gone.Result) })
+			return deleteObject(cmd, o, kind, args[1])
 		},
 	}
 }
 
-func repoCommand(o *options) *cobra.Command {
-	c := &cobra.Command{Use: "repo", Short: "what is installed onto nodes"}
-	c.AddCommand(&cobra.Command{
-		Use: "import NAME IMAGE", Short: "store a raw disk image (plain, zstd or gzip) and name it",
-		Example: "  muster repo import debian-12 debian-12.img.zst", Args: exactly(2, "NAME IMAGE"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := o.connect()
-			if err != nil {
-				return err
-			}
-			r, err := importImage(cmd.Context(), c, args[0], args[1], cmd.ErrOrStderr())
-			if err != nil {
-				return err
-			}
-			return o.show(cmd.OutOrStdout(), r, func(w io.Writer) {
-				row(w, "repo/"+r.Name, r.Compression, bytesText(r.SizeBytes), "unpacked "+bytesText(r.RawBytes), "sha256 "+r.SHA256)
-			})
-		},
-	})
-	return c
-}
-
-// importImage sends an image, with a progress bar on a terminal.
-func importImage(ctx context.Context, c *api.Client, name, path string, progress io.Writer) (*broker.Repo, error) {
-	f, err := os.Open(path)
+func deleteObject(cmd *cobra.Command, o *options, kind, name string) error {
+	c, err := o.connect()
 	if err != nil {
-		return nil, fmt.Errorf("import image: %w", err)
+		return err
 	}
-	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
-		return nil, fmt.Errorf("import image: %w", err)
+	if err := c.Do(cmd.Context(), http.MethodDelete, "/api/v1/objects/"+kind+"/"+url.PathEscape(name), nil, "", nil); err != nil {
+		return err
 	}
-	if !isTerminal(progress) {
-		return c.ImportImage(ctx, name, f)
-	}
-	p := mpb.NewWithContext(ctx, mpb.WithOutput(progress), mpb.WithWidth(40))
-	bar := p.AddBar(st.Size(), mpb.PrependDecorators(decor.Name("import "+name+" ")), mpb.AppendDecorators(decor.CountersKibiByte("% .1f / % .1f")))
-	r, err := c.ImportImage(ctx, name, bar.ProxyReader(f))
-	if err != nil {
-		bar.Abort(false)
-	}
-	p.Wait()
-	return r, err
+	gone := broker.Applied{Kind: kind, Name: name, Result: "deleted"}
+	return o.show(cmd.OutOrStdout(), gone, func(w io.Writer) { row(w, strings.ToLower(kind)+"/"+name, gone.Result) })
 }
 
 func isTerminal(stream any) bool {

@@ -21,7 +21,7 @@ func backupCommand() *cobra.Command {
 		Long: "backup reads the store itself, on the server's host or by the PostgreSQL URL. FILE is lines of JSON with a sum at the\n" +
 			"end; - is standard output. It holds no secret in clear: those of hooks and handoffs are sealed with server.key, without\n" +
 			"which they must be applied again. Back up server.key, token.sha256 and tls/ in --data beside it, not with it, and the\n" +
-			"images, which muster repo import makes again.",
+			"images and trees, which muster repo import makes again.",
 		Example: "  muster backup /backup/muster-$(date +%F).jsonl\n  muster backup --config /etc/muster.yaml - | zstd > muster.jsonl.zst",
 	}, func(cmd *cobra.Command, cfg serveConfig, name string) error {
 		s, err := cfg.storeToRead(cmd.Context())

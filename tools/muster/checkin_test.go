@@ -56,6 +56,10 @@ func serveBroker(t *testing.T, mac string) (b *broker.Broker, url, token string)
 	if err != nil {
 		t.Fatal(err)
 	}
+	trees, err := repo.OpenTrees(filepath.Join(dir, "trees"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	const base = "http://192.0.2.10:8080"
 	if b, err = broker.New(t.Context(), broker.Config{Store: s, Key: broker.Key{7}, BaseURL: base, Log: log}); err != nil {
 		t.Fatal(err)
@@ -72,7 +76,7 @@ func serveBroker(t *testing.T, mac string) (b *broker.Broker, url, token string)
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := api.New(api.Config{Broker: b, Images: images, Boot: boots, TokenHash: strings.Repeat("0", 64), BaseURL: base, Log: log,
+	h, err := api.New(api.Config{Broker: b, Images: images, Repos: &api.Repos{Broker: b, Trees: trees}, Boot: boots, TokenHash: strings.Repeat("0", 64), BaseURL: base, Log: log,
 		PlainSecrets: true}) // TLS has tests of its own
 	if err != nil {
 		t.Fatal(err)

@@ -70,7 +70,8 @@ var noJSON = map[string]string{
 	"serve": "runs until it is stopped", "dhcp-config": "prints another program's configuration", "doctor": "needs a network; lab and doctor tests read it", "doctor client": "as doctor",
 	"lab run": "shows a machine's screen", "lab build": "makes files", "lab bench-facts": "needs machines; has a form of its own", "lab planted": "needs a machine",
 	"ramdisk build": "-o is its file", "ramdisk repack": "-o is its file", "ramdisk add": "-o is its file", "ramdisk remove": "-o is its file", "ramdisk sign": "makes files", "ramdisk unpack": "ramdisk tests read it",
-	"ramdisk list": "ramdisk tests read it", "ramdisk diff": "ramdisk tests read it", "ramdisk check": "ramdisk tests read it", "ramdisk import": "the life story of ramdisks reads it", "repo import": "needs an image",
+	"ramdisk list": "ramdisk tests read it", "ramdisk diff": "ramdisk tests read it", "ramdisk check": "ramdisk tests read it", "ramdisk import": "the life story of ramdisks reads it", "repo import": "the life story of repos reads it",
+	"repo verify":     "the life story of repos reads it",
 	"completion bash": "a shell's program", "completion zsh": "a shell's program", "completion fish": "a shell's program", "completion powershell": "a shell's program",
 	"backup": "makes a file", "restore": "reads a file; the life story of backups reads what it says",
 	"events export": "lines of JSON, whatever is asked for",
@@ -90,9 +91,9 @@ func TestJSONOfEveryCommand(t *testing.T) {
 	t.Setenv("MUSTER_SERVER", url)
 	t.Setenv("MUSTER_TOKEN", secret)
 	file := t.TempDir() + "/tag.yaml"
-	write(t, file, "kind: Tag\nname: a\nrule: 1 == 1\n---\nkind: Hook\nname: h\non: [node.active]\nurl: https://192.0.2.1/\nwhere: 1 == 2\n---\nkind: Handoff\nname: h\ntype: noop\n")
+	write(t, file, "kind: Tag\nname: a\nrule: 1 == 1\n---\nkind: Hook\nname: h\non: [node.active]\nurl: https://192.0.2.1/\nwhere: 1 == 2\n---\nkind: Handoff\nname: h\ntype: noop\n---\nkind: Repo\nname: m\nurl: https://192.0.2.1/m\nos: debian\nversion: \"12\"\narch: amd64\n")
 	calls := []struct{ path, args string }{
-		{"apply", "-f " + file}, {"get", "nodes"}, {"get", "nodes @a"}, {"get", "tags"}, {"get", "tag a"}, {"get", "events"}, {"get", "ramdisks"}, {"get", "hooks"}, {"get", "hook h"}, {"get", "handoffs"}, {"describe", "hook h"}, {"describe", "handoff h"},
+		{"apply", "-f " + file}, {"get", "nodes"}, {"get", "nodes @a"}, {"get", "tags"}, {"get", "tag a"}, {"get", "events"}, {"get", "ramdisks"}, {"get", "hooks"}, {"get", "hook h"}, {"get", "handoffs"}, {"repo list", ""}, {"repo show", "m"}, {"repo delete", "m"}, {"describe", "hook h"}, {"describe", "handoff h"},
 		{"describe", "node node1"}, {"describe", "tag a"},
 		{"describe", "ramdisk r"}, {"explain", "node1"}, {"explain", "all"}, {"render", "node1"}, {"timeline", "node1"}, {"timeline", "all"},
 		{"node protect", "node1"}, {"node unprotect", "all"}, {"node hold", "node1"}, {"node release", "node1"}, {"node resolve", "node1,node1"}, {"node abort", "node1,node1"}, {"node reinstall", "node1,node1"},

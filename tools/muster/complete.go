@@ -102,10 +102,20 @@ func objectNames(ctx context.Context, c *api.Client, kind string) (names []strin
 
 // completeHook completes the name of a hook.
 func (o *options) completeHook(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	return o.completeOne(cmd, args, broker.KindHook)
+}
+
+// completeRepo completes the name of a repo.
+func (o *options) completeRepo(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	return o.completeOne(cmd, args, broker.KindRepo)
+}
+
+// completeOne completes the name of an object where it is the only word.
+func (o *options) completeOne(cmd *cobra.Command, args []string, kind string) ([]string, cobra.ShellCompDirective) {
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	return o.ask(cmd, func(ctx context.Context, c *api.Client) []string { return objectNames(ctx, c, broker.KindHook) }), cobra.ShellCompDirectiveNoFileComp
+	return o.ask(cmd, func(ctx context.Context, c *api.Client) []string { return objectNames(ctx, c, kind) }), cobra.ShellCompDirectiveNoFileComp
 }
 
 // completeHookNode completes the name of a hook, and then a node.

@@ -182,7 +182,7 @@ func objectTable(w io.Writer, kind string, docs []json.RawMessage) {
 	heads := map[string][]any{
 		broker.KindTag:     {"TAG", "RULE"},
 		broker.KindPolicy:  {"POLICY", "ORDER", "TAGS", "TASK", "REPO", "MAX", "APPROVAL", "WIPE"},
-		broker.KindRepo:    {"REPO", "SIZE", "UNPACKED", "SHA256"},
+		broker.KindRepo:    {"REPO", "FORM", "OS", "ARCH", "SIZE", "SHA256 OR URL"},
 		broker.KindHandoff: {"HANDOFF", "TYPE", "CONFIG"},
 		broker.KindRamdisk: {"RAMDISK", "ARCH", "KERNEL", "ORDER", "TAGS", "SIZE", "SIGNED", "IMPORTED"},
 	}
@@ -190,14 +190,12 @@ func objectTable(w io.Writer, kind string, docs []json.RawMessage) {
 	for _, d := range docs {
 		var t broker.Tag
 		var p broker.Policy
-		var r broker.Repo
 		switch {
 		case kind == broker.KindTag && json.Unmarshal(d, &t) == nil:
 			row(w, t.Name, t.Rule)
 		case kind == broker.KindPolicy && json.Unmarshal(d, &p) == nil:
 			row(w, p.Name, p.Order, orDash(strings.Join(p.Tags, ",")+p.Match), p.Task, orDash(p.Repo), p.Max, orDash(p.Approval), p.Wipe)
-		case kind == broker.KindRepo && json.Unmarshal(d, &r) == nil:
-			row(w, r.Name, bytesText(r.SizeBytes), bytesText(r.RawBytes), r.SHA256)
+		case kind == broker.KindRepo && repoRow(w, d):
 		case kind == broker.KindHandoff && handoffRow(w, d):
 		case kind == broker.KindRamdisk && ramdiskRow(w, d):
 		default:

@@ -2,11 +2,13 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -32,7 +34,7 @@ func ramdiskBuildCommand() *cobra.Command {
 		Use:   "build [--kernel KERNEL] -o DIR|FILE",
 		Short: "build a discovery ramdisk; the same again changes nothing",
 		Long: "Build takes the agent and u-root's commands, adds kernel modules, firmware and any files of yours, and writes\n" +
-			"vmlinuz, ramdisk.cpio.gz and manifest.json into DIR. With -o FILE (a name ending in .gz, .zst, .xz or .cpio) only\n" +
+			"vmlinuz, ramdisk.cpio.zst (or .gz) and manifest.json into DIR. With -o FILE (a name ending in .gz, .zst, .xz or .cpio) only\n" +
 			"the ramdisk and FILE.manifest.json are written.\n\n" +
 			"The same input gives the same bytes. When nothing has changed since the manifest, nothing is built.\n" +
 			"SOURCE_DATE_EPOCH sets the time of all files in it.\n\n" +
@@ -68,7 +70,7 @@ func (b *ramdiskBuild) flags(c *cobra.Command) {
 	f.StringSliceVar(&b.config.Modules, "modules", nil, "modules and profiles, by commas (default common)")
 	f.StringSliceVar(&b.config.Firmware, "firmware", nil, "packages or directories with firmware for those modules")
 	f.StringVar(&b.config.Arch, "arch", "amd64", "architecture, as Go calls it: amd64, arm64")
-	f.StringVar(&b.config.Compress, "compress", "", strings.Join(initramfs.Compressions(), ", ")+" (default as FILE ends, else gzip)")
+	f.StringVar(&b.config.Compress, "compress", "", strings.Join(initramfs.Compressions(), ", ")+" (default as FILE ends, else zstd where the kernel unpacks it, else gzip)")
 	f.StringVar(&b.config.Source, "source", ".", "directory of muster's source, to compile the userland from")
 	f.StringVar(&b.userland, "userland", "", "ramdisk without modules, of an earlier build, to take the userland from")
 	f.StringSliceVar(&b.commands, "commands", nil, "u-root commands to compile, by commas; \"default\" stands for the usual ones")
@@ -83,10 +85,13 @@ func (b *ramdiskBuild) flags(c *cobra.Command) {
 
 // run builds unless what lies there is what would be built.
 func (b *ramdiskBuild) run(cmd *cobra.Command) error {
+	ctx, out := cmd.Context(), cmd.OutOrStdout()
 	if err := b.complete(); err != nil {
 		return usageError{err}
 	}
-	ctx, out := cmd.Context(), cmd.OutOrStdout()
+	if err := b.chooseCompression(ctx); err != nil {
+		return err
+	}
 	key, err := b.config.Key(ctx)
 	if err != nil {
 		return fmt.Errorf("see what has changed: %w", err)
@@ -129,8 +134,8 @@ func (b *ramdiskBuild) complete() error {
 		return errors.New("say where to: -o DIR, or -o FILE ending in .gz, .zst, .xz or .cpio")
 	}
 	byName, _ := fileCompression(b.out)
-	b.config.Compress = cmp.Or(b.config.Compress, byName, "gzip")
-	if initramfs.Suffix(b.config.Compress) == "" && b.config.Compress != "none" {
+	b.config.Compress = cmp.Or(b.config.Compress, byName)
+	if !slices.Contains(initramfs.Compressions(), cmp.Or(b.config.Compress, "gzip")) {
 		return fmt.Errorf("--compress %q: want one of %s", b.config.Compress, strings.Join(initramfs.Compressions(), ", "))
 	}
 	for _, step := range []func() error{b.chooseUserland, b.overlay, b.readEpoch} {
@@ -139,6 +144,14 @@ func (b *ramdiskBuild) complete() error {
 		}
 	}
 	return nil
+}
+
+// chooseCompression takes what the kernel unpacks soonest, unless something was asked for.
+func (b *ramdiskBuild) chooseCompression(ctx context.Context) (err error) {
+	if b.config.Compress == "" {
+		b.config.Compress, err = initramfs.DefaultCompression(ctx, b.config.Kernel)
+	}
+	return err
 }
 
 // chooseUserland decides between compiling and what was compiled before.

@@ -83,6 +83,12 @@ func (b *bars) add(n int64) {
 	}
 }
 
+// Write moves the bar along what is copied to it.
+func (b *bars) Write(p []byte) (int, error) {
+	b.add(int64(len(p)))
+	return len(p), nil
+}
+
 // follow moves the bar along a file that is opened to be read once.
 func (b *bars) follow(open func() (io.ReadCloser, error)) (io.ReadCloser, error) {
 	r, err := open()

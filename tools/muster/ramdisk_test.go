@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -264,7 +265,7 @@ func TestRamdiskOutput(t *testing.T) {
 	} {
 		b := ramdiskBuild{out: tt.out, userland: tinyRamdisk(t)}
 		b.config.Compress, b.config.Arch = tt.compress, "amd64"
-		if err := b.complete(); err != nil {
+		if err := errors.Join(b.complete(), b.chooseCompression(t.Context())); err != nil {
 			t.Fatal(err)
 		}
 		if got := ramdiskPathsOf(tt.out, b.config.Compress, false); got.ramdisk != tt.want {

@@ -125,7 +125,7 @@ func serveFlags(c *cobra.Command, cfg *serveConfig, file *string) {
 	f.StringVar(&cfg.Tasks, "task-dir", "", "directory of tasks of your own, a folder to a task; one of the name of a shipped task takes its place")
 	f.BoolVar(&cfg.RecipesByAddress, "recipes-by-address", false, "give the recipe of a machine that is being installed at /ks too, to who has its address or says its MAC (X-RHN-Provisioning-MAC-0)")
 	f.StringVar(&cfg.Hooks, "hooks", "", "directory of the commands that hooks may run, as the user that runs the server (default: hooks run none)")
-	f.StringVar(&cfg.HookAllow, "hook-allow", "", "networks by comma that hooks may call though they are loopback, link-local or a cloud's metadata service")
+	f.StringVar(&cfg.HookAllow, "hook-allow", "", "networks by comma that hooks and mirrors may be called at though they are loopback, link-local or a cloud's metadata service")
 	f.StringVar(&cfg.LogLevel, "log-level", "info", "debug, info, warn or error")
 }
 
@@ -200,6 +200,9 @@ type server struct {
 	lock     *os.File // of the data directory, where the store has none
 	images   *repo.Images
 	ramdisks *repo.Files
+	trees    *repo.Trees
+	mirrors  *repo.Mirrors
+	repos    *api.Repos
 	broker   *broker.Broker
 	boot     *boot.Server
 	dhcp     *dhcp.Server
@@ -273,7 +276,7 @@ func (s *server) openBroker(ctx context.Context) error {
 		return err
 	}
 	cfg := broker.Config{Store: s.store, Key: key, BaseURL: s.url, AgentURL: s.agentURL, Args: extra,
-		Held: s.ramdisks.Held, Verify: s.cfg.ImgVerify != "off", TrustOnly: s.cfg.ImgVerify == "permanent", Menu: s.cfg.Menu, Log: s.log}
+		Held: s.ramdisks.Held, HeldTree: s.trees.Held, Verify: s.cfg.ImgVerify != "off", TrustOnly: s.cfg.ImgVerify == "permanent", Menu: s.cfg.Menu, Log: s.log}
 	cfg.Owner, cfg.RecipesByAddress = s.owner, s.cfg.RecipesByAddress
 	if s.cfg.Tasks != "" {
 		cfg.Tasks = os.DirFS(s.cfg.Tasks)
@@ -314,7 +317,8 @@ func (s *server) openBoot(context.Context) (err error) {
 	if err := s.reportLoaders(loaders); err != nil {
 		return err
 	}
-	s.boot, err = boot.New(boot.Config{BaseURL: s.url, Source: s.broker, Files: s.ramdisks, Loaders: loaders,
+	s.repos = &api.Repos{Broker: s.broker, Trees: s.trees, Mirrors: s.mirrors}
+	s.boot, err = boot.New(boot.Config{BaseURL: s.url, Source: s.broker, Files: s.ramdisks, Repo: s.repos.Open, Loaders: loaders,
 		Client: s.client, Observe: s.saw, Log: s.log})
 	return err
 }
@@ -468,7 +472,7 @@ func (s *server) openAPI(context.Context) error {
 		return err
 	}
 	s.newToken = token
-	s.handler, err = api.New(api.Config{Broker: s.broker, Images: s.images, Files: s.ramdisks, Boot: s.boot, TokenHash: hash, BaseURL: s.url,
+	s.handler, err = api.New(api.Config{Broker: s.broker, Images: s.images, Files: s.ramdisks, Repos: s.repos, Boot: s.boot, TokenHash: hash, BaseURL: s.url,
 		Metrics: metrics(s.dhcp, s.tftp, s.log), PlainSecrets: s.cfg.PlainSecrets, Log: s.log})
 	if err != nil {
 		return err

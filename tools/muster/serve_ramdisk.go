@@ -24,6 +24,9 @@ func (s *server) openRamdisk(ctx context.Context) error {
 	if _, err := s.ramdisks.Sweep(s.broker.StoredFiles(), ramdiskGrace); err != nil {
 		return err
 	}
+	if err := s.sweepTrees(); err != nil {
+		s.log.Error("sweep trees", "err", err) // what is spoilt of them is the repo's own trouble
+	}
 	if s.cfg.Ramdisk == "" {
 		if len(s.broker.StoredFiles()) == 0 {
 			s.log.Warn("no ramdisk: machines that should discover themselves find no kernel; say --ramdisk DIR, or muster ramdisk import")
@@ -90,8 +93,8 @@ func (s *server) sweepRamdisks(ctx context.Context) error {
 			for _, name := range gone {
 				s.log.Info("swept a file that no ramdisk names", "sha256", name)
 			}
-			if err != nil {
-				s.log.Error("sweep ramdisks", "err", err)
+			if err = errors.Join(err, s.sweepTrees()); err != nil {
+				s.log.Error("sweep ramdisks and trees", "err", err)
 			}
 		}
 	}

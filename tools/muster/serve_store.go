@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
 
 	"muster/broker/repo"
@@ -21,6 +22,30 @@ func (s *server) openStore(ctx context.Context) (err error) {
 	if s.images, err = repo.Open(filepath.Join(s.cfg.Data, "images")); err != nil {
 		return err
 	}
-	s.ramdisks, err = repo.OpenFiles(filepath.Join(s.cfg.Data, "ramdisks"), nil)
+	if s.ramdisks, err = repo.OpenFiles(filepath.Join(s.cfg.Data, "ramdisks"), nil); err != nil {
+		return err
+	}
+	return s.openRepos()
+}
+
+// openRepos opens the store of install trees and the one of what is fetched from mirrors.
+func (s *server) openRepos() (err error) {
+	if s.trees, err = repo.OpenTrees(filepath.Join(s.cfg.Data, "trees"), nil); err != nil {
+		return err
+	}
+	allow, err := prefixes(s.cfg.HookAllow)
+	if err != nil {
+		return usageError{fmt.Errorf("--hook-allow: %w", err)}
+	}
+	s.mirrors, err = repo.OpenMirrors(repo.MirrorConfig{Dir: filepath.Join(s.cfg.Data, "mirror"), Allow: allow, Log: s.log})
+	return err
+}
+
+// sweepTrees removes what no repo's tree is made of any more.
+func (s *server) sweepTrees() error {
+	gone, err := s.trees.Sweep(s.broker.StoredTrees(), ramdiskGrace)
+	if len(gone) > 0 {
+		s.log.Info("swept files that no repo's tree is made of", "files", len(gone))
+	}
 	return err
 }

@@ -31,6 +31,8 @@ func Run(t *testing.T, fresh func(t *testing.T) (open func() broker.Store)) {
 		{"a serial may be of several nodes", shared},
 		{"nodes are listed oldest first and filtered", listed},
 		{"pages of nodes hold while nodes go", paged},
+		{"lists have of nodes what was put last, by any order, in pages", sorted},
+		{"a hostname is found whole and up to a dot", called},
 		{"events keep their order and are read from any point", journal},
 		{"old events are forgotten, but not the last of a kind", forgotten},
 		{"concurrent updates lose nothing", concurrent},
