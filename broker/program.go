@@ -23,7 +23,7 @@ func told(r *facts.Report) map[string]string {
 		data["exit_status"] = fmt.Sprint(*r.ExitStatus)
 	}
 	if output := lastLines(r.Output, maxOutput); output != "" {
-		data["output"] = output
+		data["output"] = printableLines(output)
 	}
 	return data
 }

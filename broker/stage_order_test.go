@@ -119,7 +119,7 @@ func lastText(t *testing.T, b *broker.Broker, node, kind string) (text string) {
 	}
 	for _, e := range events {
 		if e.Kind == kind {
-			text = e.Text + e.Data["log"]
+			text = e.Text + e.Data["output"]
 		}
 	}
 	return text

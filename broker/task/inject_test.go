@@ -1,7 +1,9 @@
 package task
 
 import (
+	"bytes"
 	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
@@ -10,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf16"
 
 	"muster/broker/render"
 )
@@ -70,7 +73,11 @@ type document struct {
 
 func documents(t *Task) (list []document) {
 	for _, r := range t.Recipes {
-		list = append(list, document{r.Name, orElse(r.Format, render.FormatOf(r.template())), func(v Values) (string, error) { return t.render(r.template(), v) }, t.texts[r.template()], t})
+		format := orElse(r.Format, render.FormatOf(r.template()))
+		if format == "ks" && t.Name == "esxi" {
+			format = "esxi"
+		}
+		list = append(list, document{r.Name, format, func(v Values) (string, error) { return t.render(r.template(), v) }, t.texts[r.template()], t})
 	}
 	for _, f := range t.Files {
 		if f.Template != "" {
@@ -290,12 +297,24 @@ func differ(harmless, got []token, replace *strings.Replacer) string {
 var base64Form = regexp.MustCompile(`^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2,3}=*)?$`)
 
 // differInside looks into a value that is a text of its own: a script, or one in base64.
+// fromUTF16 is Windows' text of a password, or the bytes as they are.
+func fromUTF16(b []byte) string {
+	if len(b)%2 != 0 || !bytes.HasSuffix(b, []byte("P\x00a\x00s\x00s\x00w\x00o\x00r\x00d\x00")) {
+		return string(b)
+	}
+	units := make([]uint16, len(b)/2)
+	for i := range units {
+		units[i] = binary.LittleEndian.Uint16(b[2*i:])
+	}
+	return string(utf16.Decode(units))
+}
+
 func differInside(harmless, got string, replace *strings.Replacer) string {
 	if base64Form.MatchString(harmless) && base64Form.MatchString(got) {
 		h, hErr := base64.StdEncoding.DecodeString(harmless)
 		g, gErr := base64.StdEncoding.DecodeString(got)
 		if hErr == nil && gErr == nil {
-			harmless, got = string(h), string(g)
+			harmless, got = fromUTF16(h), fromUTF16(g)
 		}
 	}
 	if replace.Replace(harmless) == got {

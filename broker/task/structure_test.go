@@ -1,6 +1,7 @@
 package task
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"encoding/xml"
 	"errors"
@@ -22,7 +23,7 @@ type token struct{ kind, text string }
 // readers give the structure of a text, by its format.
 var readers = map[string]func(string) ([]token, error){
 	"sh": shellTokens, "ks": kickstartTokens, "preseed": preseedTokens, "yaml": yamlTokens, "json": jsonTokens, "xml": xmlTokens,
-	"ps": powerShellTokens, "text": lineTokens, "cmd": lineTokens, "step": stepTokens,
+	"ps": powerShellTokens, "text": lineTokens, "cmd": lineTokens, "step": stepTokens, "esxi": esxiTokens,
 }
 
 func tokens(format, text string) ([]token, error) {
@@ -30,7 +31,59 @@ func tokens(format, text string) ([]token, error) {
 	if !ok {
 		return nil, fmt.Errorf("no test reads the format %s", format)
 	}
-	return read(text)
+	list, err := read(text)
+	if err != nil {
+		return nil, err
+	}
+	return unpacked(list)
+}
+
+// unpacked reads the scripts and documents that stand in values as data URLs.
+func unpacked(list []token) (all []token, err error) {
+	for _, t := range list {
+		packed, isData := strings.CutPrefix(t.text, "data:;base64,")
+		switch {
+		case isData:
+			text, err := base64.StdEncoding.DecodeString(packed)
+			if err != nil {
+				return nil, fmt.Errorf("%.60s: %w", t.text, err)
+			}
+			format := "sh"
+			if !strings.HasPrefix(string(text), "#!/bin/") {
+				if format = "json"; !json.Valid(text) {
+					all = append(all, token{t.kind + " of text", string(text)})
+					continue
+				}
+			}
+			inner, err := tokens(format, string(text))
+			if err != nil {
+				return nil, err
+			}
+			all = append(append(all, token{t.kind + " of " + format, ""}), inner...)
+		default:
+			all = append(all, t)
+		}
+	}
+	return all, nil
+}
+
+// esxiTokens reads a kickstart of ESXi, whose sections end where the next begins.
+func esxiTokens(text string) ([]token, error) {
+	var out strings.Builder
+	open := false
+	for line := range strings.Lines(text) {
+		if strings.HasPrefix(line, "%") {
+			if open {
+				out.WriteString("%end\n")
+			}
+			open = true
+		}
+		out.WriteString(line)
+	}
+	if open {
+		out.WriteString("\n%end\n")
+	}
+	return kickstartTokens(out.String())
 }
 
 // shellTokens reads a script: commands, operators and words as they nest. A word without expansions is what the shell

@@ -338,7 +338,7 @@ func (b *ramdiskBench) bareRamdisk(out string) error {
 		return err
 	}
 	script := `cd $1 && cp "$(command -v busybox)" bin/busybox && ln -sf busybox bin/true && mknod dev/console c 5 1
-		for m in ` + "` + bareModules + `" + `; do
+		for m in ` + bareModules + `; do
 			f=$(find $2/lib/modules -name $m.ko); [ -z "$f" ] || cp $f .; done
 		find . | cpio --quiet -o -H newc | gzip -9 >$3`
 	if said, err := exec.Command("sh", "-ec", script, "sh", dir, b.root, out).CombinedOutput(); err != nil {
