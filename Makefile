@@ -13,7 +13,7 @@ PACKAGES = qemu-system-x86 seabios ipxe-qemu ovmf iproute2 ipxe shim-signed grub
 
 export CGO_ENABLED = 0
 
-.PHONY: all build run deps test test-short test-lab test-boot bench-facts bench-ramdisk bench-boot bench-broker bench-image race fuzz lint clean
+.PHONY: all build run deps test test-short test-lab test-boot test-install bench-facts bench-ramdisk bench-boot bench-broker bench-image race fuzz lint clean
 
 all: build
 
@@ -71,6 +71,11 @@ test-boot: PACKAGES += isc-dhcp-server kea-dhcp4-server qemu-system-arm qemu-efi
 test-boot: deps build
 	bin/muster lab build --cache $(CACHE)
 	MUSTER_LAB=1 MUSTER_BOOT=1 MUSTER_CACHE=$(abspath $(CACHE)) $(GO) test -count=1 -timeout 60m -parallel 2 -run 'LabBoot(Matrix|Steps)/($(RUN))' -v ./tools/lab
+
+# What tasks do to a whole machine: task, firmware, result and time as a table (as root). RUN chooses, as in RUN=Wipe.
+test-install: deps build
+	bin/muster lab build --cache $(CACHE)
+	MUSTER_LAB=1 MUSTER_INSTALL=1 MUSTER_CACHE=$(abspath $(CACHE)) $(GO) test -count=1 -timeout 90m -run 'LabInstall.*($(RUN))' -v ./tools/lab
 
 # What each inventory tool of the field finds of a planted machine, and how long it takes, beside muster-agent facts.
 bench-facts: deps build

@@ -22,7 +22,7 @@ const maxTasks = 500
 
 func (t *OwnTask) check() error {
 	if _, ok := t.Files["task.yaml"]; !ok {
-		return invalid("files: there is no task.yaml: muster task show NAME -o yaml shows one")
+		return invalid("files: there is no task.yaml")
 	}
 	return nil
 }

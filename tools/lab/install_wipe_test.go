@@ -108,8 +108,8 @@ func TestLabInstallWipe(t *testing.T) {
 // cleanStage is a rack with one machine whose disks hold something.
 func cleanStage(t *testing.T, name string) *stage {
 	t.Helper()
-	if os.Getenv("MUSTER_LAB") == "" {
-		t.Skip("machines are tested with MUSTER_LAB=1 (make test-lab)")
+	if os.Getenv("MUSTER_INSTALL") == "" {
+		t.Skip("installs are tested with MUSTER_INSTALL=1 (make test-install)")
 	}
 	r, err := Up(t.Context(), Config{Name: name, Dir: t.TempDir(), Prefix: netip.MustParsePrefix("10.77.0.1/24")})
 	if err != nil {
@@ -258,8 +258,8 @@ func (c *commander) said(order int64) (last facts.Report) {
 // Programs in the real ramdisk, whose /bin/sh is gosh and gives scripts no arguments: one that works, one that fails, one that has to be killed with what it started, and one
 // that is another than promised. Each is reported before the next is run; the last order switches the machine off.
 func TestLabInstallRun(t *testing.T) {
-	if os.Getenv("MUSTER_LAB") == "" {
-		t.Skip("machines are tested with MUSTER_LAB=1 (make test-lab)")
+	if os.Getenv("MUSTER_INSTALL") == "" {
+		t.Skip("installs are tested with MUSTER_INSTALL=1 (make test-install)")
 	}
 	c := &commander{files: map[string][]byte{}}
 	zero, three := 0, 3
