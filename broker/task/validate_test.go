@@ -105,7 +105,7 @@ func TestZ17Autoinstall(t *testing.T) {
 }
 
 // TestZ15Kickstart: ksvalidator takes the file for its release; it is no package of Debian's, so commands and options are
-// held against those of pykickstart's documentation first.
+// held against a table first, which was written from memory and is no judge: it finds slips of ours only.
 func TestZ15Kickstart(t *testing.T) {
 	commands := map[string]string{ // by its options; a bare word means that arguments may follow
 		"text": "", "reboot": "", "url": "url proxy", "repo": "name baseurl proxy", "lang": "arg", "keyboard": "xlayouts", "timezone": "arg utc ntpservers", "timesource": "ntp-server",
