@@ -275,9 +275,9 @@ func (b *Broker) Step(ctx context.Context, name string) (boot.Client, boot.Step,
 	s := b.offer(n, c, b.step(n, c))
 	hideToken(s.Args)
 	for i := range s.Inject {
-		s.Inject[i].URL = installURL.ReplaceAllString(s.Inject[i].URL, "${1}HIDDEN")
+		s.Inject[i].URL = installURL.ReplaceAllString(s.Inject[i].URL, "${1}"+hiddenToken)
 	}
-	s.Chain = installURL.ReplaceAllString(s.Chain, "${1}HIDDEN")
+	s.Chain = installURL.ReplaceAllString(s.Chain, "${1}"+hiddenToken)
 	if s.Menu != nil {
 		for _, e := range s.Menu.Entries {
 			hideToken(e.Step.Args)
@@ -290,9 +290,9 @@ func (b *Broker) Step(ctx context.Context, name string) (boot.Client, boot.Step,
 func hideToken(l kargs.Line) {
 	for i, a := range l {
 		if a.Key == "muster.token" {
-			l[i].Value = "HIDDEN"
+			l[i].Value = hiddenToken
 		}
-		l[i].Value = installURL.ReplaceAllString(l[i].Value, "${1}HIDDEN")
+		l[i].Value = installURL.ReplaceAllString(l[i].Value, "${1}"+hiddenToken)
 	}
 }
 

@@ -159,11 +159,14 @@ func (b *Broker) ShowRecipe(ctx context.Context, node, name string) (text string
 	return text, names, err
 }
 
+// hiddenToken stands for a token in a URL that is shown, where *** could not.
+const hiddenToken = "HIDDEN"
+
 // values is what the templates of a node's task may use, while the stage runs. Unless open, secrets are *** in it.
 func (b *Broker) values(n *Node, t *task.Task, stage string, open bool) (task.Values, error) {
 	cat := b.cat.Load()
 	v := task.Values{Server: b.cfg.AgentURL, CA: b.caPEM(), Node: taskNode(n), Disk: task.Disk(n.Disk), Policy: n.Policy, Stage: stage,
-		Handoff: cat.handoffOf(n), Token: hiddenSecret, Fetch: hiddenSecret, Salt: hiddenSecret}
+		Handoff: cat.handoffOf(n), Token: hiddenToken, Fetch: hiddenToken, Salt: hiddenSecret}
 	if r, ok := cat.repos[n.Repo]; ok {
 		v.Repo = b.taskRepo(&r)
 		if b.cfg.RepoFile != nil {

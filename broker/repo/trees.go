@@ -153,6 +153,31 @@ func (s *Trees) Held(sum string, paths []string) error {
 // Open opens a file that a tree names.
 func (s *Trees) Open(e TreeEntry) (*os.File, error) { return s.files.Open(Name(e.SHA256, "file")) }
 
+// ReadText gives a file of a tree as text, when it is not larger than most bytes.
+func (s *Trees) ReadText(sum, name string, most int64) (string, error) {
+	t, err := s.Tree(sum)
+	if err != nil {
+		return "", err
+	}
+	e, err := t.Lookup(name)
+	switch {
+	case err == nil && e.SHA256 == "":
+		err = errors.New("it is a directory")
+	case err == nil && e.Size > most:
+		err = fmt.Errorf("it has %d bytes: at most %d are read", e.Size, most)
+	}
+	if err != nil {
+		return "", fmt.Errorf("read %s: %w", name, err)
+	}
+	f, err := s.Open(e)
+	if err != nil {
+		return "", fmt.Errorf("read %s: %w", name, err)
+	}
+	defer f.Close()
+	text, err := io.ReadAll(f)
+	return string(text), err
+}
+
 // Import stores files of a tree from a tar archive, each named by the sha256 of its bytes. Those before one that is
 // wrong, or before the stream broke, are kept: an import that was cut short is gone on with.
 func (s *Trees) Import(sum string, r io.Reader) (n int, err error) {

@@ -281,6 +281,7 @@ func (s *server) openBroker(ctx context.Context) error {
 	if s.cfg.Tasks != "" {
 		cfg.Tasks = os.DirFS(s.cfg.Tasks)
 	}
+	cfg.RepoFile = s.repoFile
 	cfg.KeepEvents = time.Duration(s.cfg.KeepEvents) * 24 * time.Hour
 	if s.cert != nil {
 		cfg.CA = s.cert.CA

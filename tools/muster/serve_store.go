@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 
+	"muster/broker"
 	"muster/broker/repo"
 	"muster/broker/store"
 )
@@ -39,6 +40,17 @@ func (s *server) openRepos() (err error) {
 	}
 	s.mirrors, err = repo.OpenMirrors(repo.MirrorConfig{Dir: filepath.Join(s.cfg.Data, "mirror"), Allow: allow, Log: s.log})
 	return err
+}
+
+// maxRepoText is the largest file of a repo that a task reads.
+const maxRepoText = 64 << 10
+
+// repoFile reads a small file of an install tree, for the tasks that write one like it.
+func (s *server) repoFile(r broker.Repo, name string) (string, error) {
+	if r.Tree == "" {
+		return "", fmt.Errorf("repo %s is no imported tree: muster repo import %s ISO", r.Name, r.Name)
+	}
+	return s.trees.ReadText(r.Tree, name, maxRepoText)
 }
 
 // sweepTrees removes what no repo's tree is made of any more.
