@@ -73,6 +73,7 @@ test-boot: deps build
 	MUSTER_LAB=1 MUSTER_BOOT=1 MUSTER_CACHE=$(abspath $(CACHE)) $(GO) test -count=1 -timeout 60m -parallel 2 -run 'LabBoot(Matrix|Steps)/($(RUN))' -v ./tools/lab
 
 # What tasks do to a whole machine: task, firmware, result and time as a table (as root). RUN chooses, as in RUN=Wipe.
+test-install: PACKAGES += debian-installer-12-netboot-amd64
 test-install: deps build
 	bin/muster lab build --cache $(CACHE)
 	MUSTER_LAB=1 MUSTER_INSTALL=1 MUSTER_CACHE=$(abspath $(CACHE)) $(GO) test -count=1 -timeout 90m -run 'LabInstall.*($(RUN))' -v ./tools/lab

@@ -93,7 +93,8 @@ func (c installCell) run(t *testing.T) {
 	}
 }
 
-// askedAgain says whether a loader asked between the end of the write and the call of the installed system.
+// askedAgain says whether firmware or a loader asked between the end of the write and the call of the installed system.
+// UEFI is told by DHCP alone to boot its disk.
 func askedAgain(events []broker.Event) bool {
 	written := false
 	for _, e := range events {
@@ -102,7 +103,7 @@ func askedAgain(events []broker.Event) bool {
 			written = true
 		case e.Kind == broker.EventActive:
 			return false
-		case written && (e.Kind == broker.EventTFTP || e.Data["what"] == "script"):
+		case written && (e.Kind == broker.EventTFTP || e.Data["what"] == "script" || e.Kind == broker.EventDHCP && strings.Contains(e.Text, "boot your disk")):
 			return true
 		}
 	}
