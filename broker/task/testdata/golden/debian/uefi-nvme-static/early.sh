@@ -158,4 +158,9 @@ watch() {
 		fi
 	done
 }
-watch </dev/null >/dev/null 2>&1 &
+# The installer waits for whoever has one of its streams open. As redirections of the function, the shell would keep
+# what they were.
+(
+	exec </dev/null >/dev/null 2>&1 3>&- 4>&- 5>&- 6>&-
+	watch
+) &
