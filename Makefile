@@ -74,7 +74,7 @@ test-boot: deps build
 
 # Ramdisks at kernels: ours in each form on little memory, one of arm64, one that is logged in to; and those of Debian, its
 # installer and dracut, as they came and packed again (as root).
-test-ramdisk: PACKAGES += initramfs-tools dracut-core debian-installer-12-netboot-amd64 qemu-system-arm qemu-efi-aarch64 openssh-client
+test-ramdisk: PACKAGES += initramfs-tools-core dracut-core debian-installer-12-netboot-amd64 qemu-system-arm qemu-efi-aarch64 openssh-client
 test-ramdisk: deps build
 	MUSTER_LAB=all MUSTER_CACHE=$(abspath $(CACHE)) $(GO) test -count=1 -timeout 60m -run 'Ramdisk(Boots|SSH)' -v ./tools/lab
 	MUSTER_RAMDISKS=$(abspath $(CACHE))/foreign $(GO) test -count=1 -run ForeignRamdisks -v ./initramfs
@@ -90,7 +90,7 @@ bench-facts: deps build
 	bin/muster lab bench-facts --cache $(CACHE) $(BENCHFLAGS)
 
 # Sizes, build times, least memory and start of ramdisks beside initramfs-tools, dracut and a bare init (as root).
-bench-ramdisk: PACKAGES += initramfs-tools dracut-core busybox-static cpio
+bench-ramdisk: PACKAGES += initramfs-tools-core dracut-core busybox-static cpio
 bench-ramdisk: deps build
 	MUSTER_BENCH=1 MUSTER_CACHE=$(abspath $(CACHE)) $(GO) test -count=1 -timeout 120m -run BenchRamdisk -v ./tools/lab
 
