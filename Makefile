@@ -90,7 +90,7 @@ bench-facts: deps build
 	bin/muster lab bench-facts --cache $(CACHE) $(BENCHFLAGS)
 
 # Sizes, build times, least memory and start of ramdisks beside initramfs-tools, dracut and a bare init (as root).
-bench-ramdisk: PACKAGES += initramfs-tools-core dracut-core busybox-static cpio
+bench-ramdisk: PACKAGES += initramfs-tools-core dracut-core busybox-static cpio zstd
 bench-ramdisk: deps build
 	MUSTER_BENCH=1 MUSTER_CACHE=$(abspath $(CACHE)) $(GO) test -count=1 -timeout 120m -run BenchRamdisk -v ./tools/lab
 
