@@ -121,9 +121,12 @@ func (c *catalog) tagNames() []string {
 	return names
 }
 
+// besideStates are what a node may be beside its provision state.
+var besideStates = []string{"hold", "conflict", "protected"}
+
 // StateWords lists what a list may be filtered by: the provision states, and what a node may be beside them.
 func StateWords() []string {
-	words := []string{"hold", "conflict", "protected"}
+	words := slices.Clone(besideStates)
 	for _, e := range table {
 		words = append(words, string(e.from), string(e.to))
 	}
@@ -195,7 +198,8 @@ func (l *listing) scan(ctx context.Context, tx Tx) (more bool, err error) {
 		return len(l.page.Nodes) < l.Limit && l.scanned < maxScan || l.key != nil && l.ids != nil, nil
 	}
 	if l.ids == nil {
-		return eachListed(ctx, tx, ListFilter{NodeFilter{Policy: l.Policy, After: l.from.ID}, l.Sort, l.from.Key}, see)
+		f := ListFilter{NodeFilter: NodeFilter{Policy: l.Policy, After: l.from.ID}, States: l.provision(), Tags: l.Tags, Sort: l.Sort, Key: l.from.Key}
+		return eachListed(ctx, tx, f, see)
 	}
 	for i, id := range l.ids {
 		if l.key == nil && (cursor{ID: id}).compare(l.from) <= 0 {
@@ -237,6 +241,17 @@ func eachListed(ctx context.Context, tx Tx, f ListFilter, see func(*Listed) (goO
 			f.Key = last.SortedBy(strings.TrimPrefix(f.Sort, "-"))
 		}
 	}
+}
+
+// provision are the states asked for, when they are what a store knows of a node: none, when another word is among them.
+func (l *listing) provision() (states []State) {
+	for _, word := range l.States {
+		if slices.Contains(besideStates, word) {
+			return nil
+		}
+		states = append(states, State(word))
+	}
+	return states
 }
 
 // take puts the node on the page when it belongs there.

@@ -2,7 +2,6 @@ package store
 
 import (
 	"database/sql"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -29,10 +28,25 @@ func filtered(f broker.NodeFilter) (where string, args []any) {
 	return where, args
 }
 
+// literal makes a tag's name a pattern of LIKE that means itself.
+var literal = strings.NewReplacer("_", "!_", "%", "!%", "!", "!!")
+
 // paged adds the order, and where in it to begin and to end. Ids rise with num: node9, node10. The place of an id stays
 // where it was when its node is gone.
 func paged(f broker.ListFilter) (where string, args []any) {
 	where, args = filtered(f.NodeFilter)
+	for _, tag := range f.Tags {
+		args = append(args, "% "+literal.Replace(tag)+" %", "% "+doubtful+literal.Replace(tag)+" %")
+		where += fmt.Sprintf(" AND (tags LIKE $%d ESCAPE '!' OR tags LIKE $%d ESCAPE '!')", len(args)-1, len(args))
+	}
+	if len(f.States) > 0 {
+		var among []string
+		for _, s := range f.States {
+			args = append(args, string(s))
+			among = append(among, fmt.Sprintf("$%d", len(args)))
+		}
+		where += " AND state IN (" + strings.Join(among, ", ") + ")"
+	}
 	column, way, beyond := strings.TrimPrefix(f.Sort, "-"), "", ">"
 	if column != f.Sort {
 		way, beyond = " DESC", "<"
@@ -69,7 +83,7 @@ func (x *tx) List(f broker.ListFilter) (list []broker.Listed, err error) {
 		return nil, fmt.Errorf("list nodes: no column is called %q", f.Sort)
 	}
 	where, args := paged(f)
-	rows, err := x.query("SELECT brief"+where, args...)
+	rows, err := x.query("SELECT tags, brief"+where, args...)
 	if err != nil {
 		return nil, fmt.Errorf("list nodes: %w", err)
 	}
@@ -77,8 +91,9 @@ func (x *tx) List(f broker.ListFilter) (list []broker.Listed, err error) {
 	var brief sql.RawBytes
 	for rows.Next() {
 		var l broker.Listed
-		if err = rows.Scan(&brief); err == nil {
-			err = json.Unmarshal(brief, &l)
+		var words string
+		if err = rows.Scan(&words, &brief); err == nil {
+			l, err = decodeBrief(brief, words)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("list nodes: %w", err)

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -19,13 +18,14 @@ type kept struct {
 type columns struct {
 	state                            broker.State
 	policy, hostname, created, since string
+	tags                             string
 }
 
 func keptOf(n *broker.Node) kept {
 	keys := keysOf(n.Indexed())
 	maps.Copy(keys, keysOf(n.Shared()))
 	s := broker.NodeSummary{Created: n.Created, Since: n.Since}
-	return kept{columns{n.State, n.Policy, n.Hostname, s.SortedBy("created"), s.SortedBy("since")}, keys}
+	return kept{columns{n.State, n.Policy, n.Hostname, s.SortedBy("created"), s.SortedBy("since"), column(wordsOf(n.Tags))}, keys}
 }
 
 func (x *tx) scanNode(row interface{ Scan(...any) error }, what string) (*broker.Node, error) {
@@ -33,8 +33,8 @@ func (x *tx) scanNode(row interface{ Scan(...any) error }, what string) (*broker
 	if err := row.Scan(&doc); err != nil {
 		return nil, missing(what, err)
 	}
-	n := &broker.Node{}
-	if err := json.Unmarshal(doc, n); err != nil {
+	n, err := decodeNode(doc)
+	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", what, err)
 	}
 	if x.kept != nil {
@@ -108,8 +108,8 @@ func (x *tx) Count(f broker.NodeFilter) (n int, err error) {
 }
 
 func (x *tx) PutNode(n *broker.Node) error {
-	doc, err := json.Marshal(n)
-	brief, err2 := json.Marshal(broker.InList(n))
+	doc, err := encodeNode(n)
+	brief, err2 := encodeBrief(broker.InList(n))
 	if err = errors.Join(err, err2); err == nil {
 		err = x.putNode(n, brief, doc)
 	}
@@ -144,16 +144,16 @@ func (x *tx) putNode(n *broker.Node, brief, doc []byte) (err error) {
 
 // putRow writes a node that is new, or is to be found or sorted by something else.
 func (x *tx) putRow(id string, c columns, seen string, brief, doc []byte) error {
-	args := []any{id, string(c.state), c.policy, c.hostname, c.created, c.since, seen, brief, doc}
-	r, err := x.exec("UPDATE nodes SET state = $2, policy = $3, hostname = $4, created = $5, since = $6, seen = $7, brief = $8, doc = $9 WHERE id = $1", args...)
+	args := []any{id, string(c.state), c.policy, c.hostname, c.created, c.since, c.tags, seen, brief, doc}
+	r, err := x.exec("UPDATE nodes SET state = $2, policy = $3, hostname = $4, created = $5, since = $6, tags = $7, seen = $8, brief = $9, doc = $10 WHERE id = $1", args...)
 	if err != nil {
 		return err
 	}
 	if old, err := r.RowsAffected(); err != nil || old > 0 {
 		return err
 	}
-	_, err = x.exec(`INSERT INTO nodes(id, num, state, policy, hostname, created, since, seen, brief, doc)
-		VALUES ($1, (SELECT coalesce(max(num), 0) + 1 FROM nodes), $2, $3, $4, $5, $6, $7, $8, $9)`, args...)
+	_, err = x.exec(`INSERT INTO nodes(id, num, state, policy, hostname, created, since, tags, seen, brief, doc)
+		VALUES ($1, (SELECT coalesce(max(num), 0) + 1 FROM nodes), $2, $3, $4, $5, $6, $7, $8, $9, $10)`, args...)
 	return err
 }
 
