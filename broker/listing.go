@@ -65,6 +65,7 @@ type listing struct {
 	from    cursor
 	key     func(*NodeSummary) string // nil: as they were made
 	where   program
+	glance  *glance // of where; nil: it asks whole nodes
 	cat     *catalog
 	ids     []string // of Range, as they were made; nil: all nodes
 	page    *NodePage
@@ -98,6 +99,7 @@ func (b *Broker) newListing(q NodeQuery) (l *listing, err error) {
 		if l.where, err = compileRule(b.schema, Rule(q.Where)); err != nil {
 			return nil, invalid("where: %s", err)
 		}
+		l.glance = glanceOf(l.where)
 	}
 	return l, b.knowTags(q.Tags)
 }
@@ -198,7 +200,7 @@ func (l *listing) scan(ctx context.Context, tx Tx) (more bool, err error) {
 		return len(l.page.Nodes) < l.Limit && l.scanned < maxScan || l.key != nil && l.ids != nil, nil
 	}
 	if l.ids == nil {
-		f := ListFilter{NodeFilter: NodeFilter{Policy: l.Policy, After: l.from.ID}, States: l.provision(), Tags: l.Tags, Sort: l.Sort, Key: l.from.Key}
+		f := ListFilter{NodeFilter: NodeFilter{Policy: l.Policy, After: l.from.ID}, States: l.provision(), Tags: l.Tags, Sort: l.Sort, Key: l.from.Key, Facts: l.glance != nil}
 		return eachListed(ctx, tx, f, see)
 	}
 	for i, id := range l.ids {
@@ -271,7 +273,7 @@ func (l *listing) take(tx Tx, s *Listed) error {
 		doubt = fmt.Sprintf("tag %s: %s", name, s.Causes[i])
 	}
 	if l.where != nil {
-		switch r, err := l.ask(tx, s.ID); {
+		switch r, err := l.ask(tx, s); {
 		case err != nil:
 			return err
 		case r.Verdict == rule.No:
@@ -288,9 +290,14 @@ func (l *listing) take(tx Tx, s *Listed) error {
 	return nil
 }
 
-// ask has the rule of the query judge a node: all that is known of it.
-func (l *listing) ask(tx Tx, id string) (rule.Result, error) {
-	n, err := tx.Node(id)
+// ask has the rule of the query judge a node.
+func (l *listing) ask(tx Tx, s *Listed) (rule.Result, error) {
+	if l.glance != nil && l.ids == nil {
+		if r, unsure, err := l.glance.judge(s); !unsure {
+			return r, err
+		}
+	}
+	n, err := tx.Node(s.ID)
 	if err != nil {
 		return rule.Result{}, err
 	}

@@ -83,7 +83,11 @@ func (x *tx) List(f broker.ListFilter) (list []broker.Listed, err error) {
 		return nil, fmt.Errorf("list nodes: no column is called %q", f.Sort)
 	}
 	where, args := paged(f)
-	rows, err := x.query("SELECT tags, brief"+where, args...)
+	facts := "NULL"
+	if f.Facts {
+		facts = "(SELECT facts.doc FROM facts WHERE node = id)"
+	}
+	rows, err := x.query("SELECT tags, "+facts+", brief"+where, args...)
 	if err != nil {
 		return nil, fmt.Errorf("list nodes: %w", err)
 	}
@@ -92,8 +96,10 @@ func (x *tx) List(f broker.ListFilter) (list []broker.Listed, err error) {
 	for rows.Next() {
 		var l broker.Listed
 		var words string
-		if err = rows.Scan(&words, &brief); err == nil {
+		var facts []byte
+		if err = rows.Scan(&words, &facts, &brief); err == nil {
 			l, err = decodeBrief(brief, words)
+			l.Facts = facts
 		}
 		if err != nil {
 			return nil, fmt.Errorf("list nodes: %w", err)
