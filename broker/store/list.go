@@ -52,8 +52,9 @@ func paged(f broker.ListFilter) (where string, args []any) {
 		way, beyond = " DESC", "<"
 	}
 	if f.After != "" {
-		behind := fmt.Sprintf(`num > (SELECT coalesce(max(num), 0) FROM nodes
-			WHERE length(id) < length($%[1]d) OR length(id) = length($%[1]d) AND id <= $%[1]d)`, len(args)+1)
+		// The last of those before is looked for from the end, row by row: only where the node itself is gone.
+		behind := fmt.Sprintf(`num > coalesce((SELECT num FROM nodes WHERE id = $%[1]d), (SELECT max(num) FROM nodes
+			WHERE length(id) < length($%[1]d) OR length(id) = length($%[1]d) AND id <= $%[1]d), 0)`, len(args)+1)
 		args = append(args, f.After)
 		if column != "" {
 			behind = fmt.Sprintf("(%[1]s %[2]s $%[3]d OR %[1]s = $%[3]d AND %[4]s)", column, beyond, len(args)+1, behind)

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"testing"
 
@@ -53,6 +54,7 @@ func factsOfNodes(t *testing.T, s broker.Store) {
 				return nil
 			})
 		}
+		view(t, s, func(tx broker.Tx) error { return inLists(t, tx, after, product) })
 	}
 	change := func(f func(*broker.Node)) {
 		t.Helper()
@@ -76,6 +78,25 @@ func factsOfNodes(t *testing.T, s broker.Store) {
 	want("others", "two")
 	update(t, s, func(tx broker.Tx) error { return errors.Join(tx.DeleteNode("node1"), tx.PutNode(n)) })
 	want("another node of that id", "")
+}
+
+// inLists asks for the node in a list with facts, and in one without.
+func inLists(t *testing.T, tx broker.Tx, after, product string) error {
+	with, err := tx.List(broker.ListFilter{Facts: true})
+	without, err2 := tx.List(broker.ListFilter{})
+	if err := errors.Join(err, err2); err != nil {
+		return err
+	}
+	var f *facts.Facts
+	if len(with) == 1 && with[0].Facts != nil {
+		if err := json.Unmarshal(with[0].Facts, &f); err != nil {
+			t.Errorf("after %s, in lists: %v", after, err)
+		}
+	}
+	if len(with) != 1 || productOf(f) != product || len(without) != 1 || without[0].Facts != nil {
+		t.Errorf("after %s, in lists: %d nodes, facts of %q; want %q, and none where nobody asks", after, len(with), productOf(f), product)
+	}
+	return nil
 }
 
 func productOf(f *facts.Facts) string {
