@@ -85,6 +85,10 @@ test-install: deps build
 	bin/muster lab build --cache $(CACHE)
 	MUSTER_LAB=1 MUSTER_INSTALL=1 MUSTER_CACHE=$(abspath $(CACHE)) $(GO) test -count=1 -timeout 90m -run 'LabInstall.*($(RUN))' -v ./tools/lab
 
+# A client made of the OpenAPI document by a generator of others, compiled and asked; downloads the generator.
+test-openapi:
+	MUSTER_GENERATE=1 $(GO) test -count=1 -timeout 10m -run Generator -v ./broker/api
+
 # What each inventory tool of the field finds of a planted machine, and how long it takes, beside muster-agent facts.
 bench-facts: deps build
 	bin/muster lab bench-facts --cache $(CACHE) $(BENCHFLAGS)

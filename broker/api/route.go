@@ -68,14 +68,14 @@ func (s *server) operatorRoutes(r *mux.Router) {
 	cfg := huma.DefaultConfig("muster", "1")
 	cfg.OpenAPIPath, cfg.DocsPath, cfg.SchemasPath = "/api/v1/openapi", "", "/api/v1/schemas"
 	cfg.Info.Description = "What operators ask of muster. Every refusal is problem+json (RFC 9457), its detail a sentence that says what to do."
-	cfg.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"token": {Type: "http", Scheme: "bearer",
+	cfg.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"operator": {Type: "http", Scheme: "bearer",
 		Description: "An operator's token (muster token create). Callers on the server's socket need none."}}
 	cfg.RejectUnknownQueryParameters = true
 	api := humamux.New(r, cfg)
 	for _, x := range s.routes() {
 		x.register(api, r, huma.Operation{OperationID: x.id, Method: x.method, Path: x.path, Summary: x.summary,
 			MaxBodyBytes: broker.MaxDocumentBytes + 1024, Errors: refusals(x), Middlewares: only(api, x.needs),
-			Security: []map[string][]string{{"token": {}}}, Extensions: map[string]any{"x-role": string(x.needs)}})
+			Security: []map[string][]string{{"operator": {}}}, Extensions: map[string]any{"x-role": string(x.needs)}})
 	}
 }
 
