@@ -98,9 +98,10 @@ bench-ramdisk: deps build
 bench-boot: deps build
 	MUSTER_BENCH=1 MUSTER_CACHE=$(abspath $(CACHE)) $(GO) test -count=1 -timeout 120m -run 'BenchTFTP|BenchDHCP|BenchPerfdhcp|BenchHTTP' -v ./tools/lab
 
-# Decisions, durable check-ins, tags and plans with 10,000 nodes, beside SQLite alone and the same question in Go.
+# Decisions, durable check-ins, tags and plans with 10,000 nodes, beside SQLite alone and the same question in Go. RUN
+# chooses parts, as in RUN='known|commits'.
 bench-broker: build
-	MUSTER_BENCH=1 $(GO) test -count=1 -timeout 120m -run BenchBroker -v ./tools/lab
+	MUSTER_BENCH=1 $(GO) test -count=1 -timeout 120m -run 'BenchBroker/($(RUN))' -v ./tools/lab
 
 # Images onto a loop device beside dd and qemu-img, in turn (as root).
 bench-image: PACKAGES += qemu-utils
