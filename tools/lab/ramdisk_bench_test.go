@@ -150,7 +150,7 @@ var makers = []maker{
 		"break=mount", regexp.MustCompile(`Spawning shell within the initramfs`)},
 	{"dracut", "dracut --no-hostonly", `mkdir -p /lib/modules && mount --bind $2/lib/modules /lib/modules &&
 		dracut --quiet --no-hostonly --force --gzip --kver $1 $3`,
-		"root=/dev/nowhere rd.break=initqueue", regexp.MustCompile(`Dropping to debug shell`)},
+		"root=/dev/nowhere rd.break=initqueue", regexp.MustCompile(`Dropping to debug shell|Press Enter for maintenance`)},
 }
 
 // A contestant of a part of the bench does something that takes time, and leaves a file.

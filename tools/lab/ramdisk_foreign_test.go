@@ -39,8 +39,8 @@ var foreignRamdisks = []struct {
 			makeForeign(t, "dracut", root, release, out)
 			return ""
 		}, "loglevel=3 root=/dev/nowhere rd.break=initqueue",
-		regexp.MustCompile(`Dropping to debug shell`),
-		regexp.MustCompile(`dracut: FATAL|Dropping to debug shell`),
+		regexp.MustCompile(`Dropping to debug shell|Press Enter for maintenance`),
+		regexp.MustCompile(`dracut: FATAL|Warning: /dev/nowhere does not exist|Dropping to debug shell|Press Enter for maintenance`),
 	},
 }
 
@@ -65,12 +65,13 @@ func makeForeign(t *testing.T, program, root, release, out string) {
 
 // withMicrocode is initramfs-tools' ramdisk behind an archive that is not compressed, as iucode-tool puts microcode there.
 func withMicrocode(t *testing.T, root, release, out string) string {
-	makeForeign(t, "mkinitramfs", root, release, out+".main")
 	if _, err := os.Stat(out); err == nil {
 		return ""
 	}
+	main := filepath.Join(t.TempDir(), "main")
+	makeForeign(t, "mkinitramfs", root, release, main)
 	err := shell(`cd $1 && mkdir -p kernel/x86/microcode && head -c 40000 /dev/zero >kernel/x86/microcode/AuthenticAMD.bin &&
-		{ find kernel | cpio --quiet -o -H newc; cat $2.main; } >$2`, t.TempDir(), out)
+		{ find kernel | cpio --quiet -o -H newc; cat $2; } >$3`, t.TempDir(), main, out)
 	if err != nil {
 		t.Fatal(err)
 	}
