@@ -219,7 +219,7 @@ func TestLabInstallRescue(t *testing.T) {
 		ssh := func(words ...string) (string, error) {
 			cmd := s.rack.Command(ctx, "ssh", append([]string{"-F", "none", "-i", key, "-o", "IdentitiesOnly=yes", "-o", "IdentityAgent=none",
 				"-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=accept-new", "-o", "UserKnownHostsFile=" + known,
-				"-o", "ConnectTimeout=60", "-o", "ConnectionAttempts=30", open[1]}, words...)...)
+				"-o", "ConnectTimeout=60", "-o", "ConnectionAttempts=30", "-o", "ServerAliveInterval=5", open[1]}, words...)...)
 			out, err := cmd.CombinedOutput()
 			return string(out), err
 		}
@@ -232,7 +232,7 @@ func TestLabInstallRescue(t *testing.T) {
 		if n.Order.Kind != facts.OrderWait {
 			t.Errorf("while people are in it, its order is %s: %s", n.Order.Kind, n.Order.Because)
 		}
-		_, _ = ssh("shutdown", "reboot") // the connection ends with the machine
+		_, _ = ssh("shutdown", "reboot") // it says no farewell: the client gives up when the machine answers no more
 		s.says(ctx, t, diskSays)
 	})
 }
