@@ -13,7 +13,7 @@ PACKAGES = qemu-system-x86 seabios ipxe-qemu ovmf iproute2 ipxe shim-signed grub
 
 export CGO_ENABLED = 0
 
-.PHONY: all build run deps test test-short test-lab test-boot test-install bench-facts bench-ramdisk bench-boot bench-broker bench-image race fuzz lint clean
+.PHONY: all build run deps test test-short test-lab test-boot test-ramdisk test-install bench-facts bench-ramdisk bench-boot bench-broker bench-image race fuzz lint clean
 
 all: build
 
@@ -72,6 +72,13 @@ test-boot: deps build
 	bin/muster lab build --cache $(CACHE)
 	MUSTER_LAB=1 MUSTER_BOOT=1 MUSTER_CACHE=$(abspath $(CACHE)) $(GO) test -count=1 -timeout 60m -parallel 2 -run 'LabBoot(Matrix|Steps)/($(RUN))' -v ./tools/lab
 
+# Ramdisks at kernels: ours in each form on little memory, one of arm64, one that is logged in to; and those of Debian, its
+# installer and dracut, as they came and packed again (as root).
+test-ramdisk: PACKAGES += initramfs-tools-core dracut-core debian-installer-12-netboot-amd64 qemu-system-arm qemu-efi-aarch64 openssh-client
+test-ramdisk: deps build
+	MUSTER_LAB=all MUSTER_CACHE=$(abspath $(CACHE)) $(GO) test -count=1 -timeout 60m -run 'Ramdisk(Boots|SSH)' -v ./tools/lab
+	MUSTER_RAMDISKS=$(abspath $(CACHE))/foreign $(GO) test -count=1 -run ForeignRamdisks -v ./initramfs
+
 # What tasks do to a whole machine: task, firmware, result and time as a table (as root). RUN chooses, as in RUN=Wipe.
 test-install: PACKAGES += debian-installer-12-netboot-amd64
 test-install: deps build
@@ -83,6 +90,7 @@ bench-facts: deps build
 	bin/muster lab bench-facts --cache $(CACHE) $(BENCHFLAGS)
 
 # Sizes, build times, least memory and start of ramdisks beside initramfs-tools, dracut and a bare init (as root).
+bench-ramdisk: PACKAGES += initramfs-tools-core dracut-core busybox-static cpio zstd
 bench-ramdisk: deps build
 	MUSTER_BENCH=1 MUSTER_CACHE=$(abspath $(CACHE)) $(GO) test -count=1 -timeout 120m -run BenchRamdisk -v ./tools/lab
 
@@ -90,9 +98,10 @@ bench-ramdisk: deps build
 bench-boot: deps build
 	MUSTER_BENCH=1 MUSTER_CACHE=$(abspath $(CACHE)) $(GO) test -count=1 -timeout 120m -run 'BenchTFTP|BenchDHCP|BenchPerfdhcp|BenchHTTP' -v ./tools/lab
 
-# Decisions, durable check-ins, tags and plans with 10,000 nodes, beside SQLite alone and the same question in Go.
+# Decisions, durable check-ins, tags and plans with 10,000 nodes, beside SQLite alone and the same question in Go. RUN
+# chooses parts, as in RUN='known|commits'.
 bench-broker: build
-	MUSTER_BENCH=1 $(GO) test -count=1 -timeout 120m -run BenchBroker -v ./tools/lab
+	MUSTER_BENCH=1 $(GO) test -count=1 -timeout 120m -run 'BenchBroker/($(RUN))' -v ./tools/lab
 
 # Images onto a loop device beside dd and qemu-img, in turn (as root).
 bench-image: PACKAGES += qemu-utils

@@ -123,7 +123,7 @@ func New(ctx context.Context, cfg Config) (*Broker, error) {
 	}
 	b := &Broker{cfg: cfg, schema: schema, tasks: tasks, seen: make(chan boot.Sighting, 4096)}
 	b.bell.ring = map[string]chan struct{}{}
-	b.known.all = map[boot.MAC]bool{}
+	b.known.all = map[string]bool{}
 	err = cfg.Store.Update(ctx, func(tx Tx) error {
 		if err := b.meetKey(tx); err != nil {
 			return err

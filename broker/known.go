@@ -11,7 +11,7 @@ import (
 // A knownMACs is the MACs of machines that have checked in, in memory: DHCP asks for each packet of a flood.
 type knownMACs struct {
 	mu  sync.RWMutex
-	all map[boot.MAC]bool
+	all map[string]bool // as nodes write them
 }
 
 // learn takes a node's MACs once its agent has spoken: a machine that was only seen booting may be anybody's invention.
@@ -21,10 +21,8 @@ func (k *knownMACs) learn(n *Node) {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	for _, text := range n.Keys.MACs {
-		if m, err := boot.ParseMAC(text); err == nil {
-			k.all[m] = true
-		}
+	for _, m := range n.Keys.MACs {
+		k.all[m] = true
 	}
 }
 
@@ -33,7 +31,7 @@ func (k *knownMACs) learn(n *Node) {
 func (b *Broker) Known(m boot.MAC) bool {
 	b.known.mu.RLock()
 	defer b.known.mu.RUnlock()
-	return b.known.all[m]
+	return b.known.all[m.String()]
 }
 
 // loadKnown reads the nodes that were there before.

@@ -65,6 +65,7 @@ type listing struct {
 	from    cursor
 	key     func(*NodeSummary) string // nil: as they were made
 	where   program
+	glance  *glance // of where; nil: it asks whole nodes
 	cat     *catalog
 	ids     []string // of Range, as they were made; nil: all nodes
 	page    *NodePage
@@ -98,6 +99,7 @@ func (b *Broker) newListing(q NodeQuery) (l *listing, err error) {
 		if l.where, err = compileRule(b.schema, Rule(q.Where)); err != nil {
 			return nil, invalid("where: %s", err)
 		}
+		l.glance = glanceOf(l.where)
 	}
 	return l, b.knowTags(q.Tags)
 }
@@ -121,9 +123,12 @@ func (c *catalog) tagNames() []string {
 	return names
 }
 
+// besideStates are what a node may be beside its provision state.
+var besideStates = []string{"hold", "conflict", "protected"}
+
 // StateWords lists what a list may be filtered by: the provision states, and what a node may be beside them.
 func StateWords() []string {
-	words := []string{"hold", "conflict", "protected"}
+	words := slices.Clone(besideStates)
 	for _, e := range table {
 		words = append(words, string(e.from), string(e.to))
 	}
@@ -195,7 +200,8 @@ func (l *listing) scan(ctx context.Context, tx Tx) (more bool, err error) {
 		return len(l.page.Nodes) < l.Limit && l.scanned < maxScan || l.key != nil && l.ids != nil, nil
 	}
 	if l.ids == nil {
-		return eachListed(ctx, tx, ListFilter{NodeFilter{Policy: l.Policy, After: l.from.ID}, l.Sort, l.from.Key}, see)
+		f := ListFilter{NodeFilter: NodeFilter{Policy: l.Policy, After: l.from.ID}, States: l.provision(), Tags: l.Tags, Sort: l.Sort, Key: l.from.Key, Facts: l.glance != nil}
+		return eachListed(ctx, tx, f, see)
 	}
 	for i, id := range l.ids {
 		if l.key == nil && (cursor{ID: id}).compare(l.from) <= 0 {
@@ -239,6 +245,17 @@ func eachListed(ctx context.Context, tx Tx, f ListFilter, see func(*Listed) (goO
 	}
 }
 
+// provision are the states asked for, when they are what a store knows of a node: none, when another word is among them.
+func (l *listing) provision() (states []State) {
+	for _, word := range l.States {
+		if slices.Contains(besideStates, word) {
+			return nil
+		}
+		states = append(states, State(word))
+	}
+	return states
+}
+
 // take puts the node on the page when it belongs there.
 func (l *listing) take(tx Tx, s *Listed) error {
 	if l.Policy != "" && s.Policy != l.Policy || len(l.States) > 0 && !slices.ContainsFunc(l.States, s.is) {
@@ -256,7 +273,7 @@ func (l *listing) take(tx Tx, s *Listed) error {
 		doubt = fmt.Sprintf("tag %s: %s", name, s.Causes[i])
 	}
 	if l.where != nil {
-		switch r, err := l.ask(tx, s.ID); {
+		switch r, err := l.ask(tx, s); {
 		case err != nil:
 			return err
 		case r.Verdict == rule.No:
@@ -273,9 +290,14 @@ func (l *listing) take(tx Tx, s *Listed) error {
 	return nil
 }
 
-// ask has the rule of the query judge a node: all that is known of it.
-func (l *listing) ask(tx Tx, id string) (rule.Result, error) {
-	n, err := tx.Node(id)
+// ask has the rule of the query judge a node.
+func (l *listing) ask(tx Tx, s *Listed) (rule.Result, error) {
+	if l.glance != nil && l.ids == nil {
+		if r, unsure, err := l.glance.judge(s); !unsure {
+			return r, err
+		}
+	}
+	n, err := tx.Node(s.ID)
 	if err != nil {
 		return rule.Result{}, err
 	}

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -55,8 +56,8 @@ func (p *Policy) check() error {
 		return invalid("approval %q: want required or automatic", p.Approval)
 	case p.OnUndecided != "" && p.OnUndecided != "pass" && p.OnUndecided != "hold":
 		return invalid("on_undecided %q: want pass or hold", p.OnUndecided)
-	case p.Max < 0 || p.Order < 0 || p.Disk.MinBytes < 0 || p.Disk.MaxBytes < 0 || p.MaxStarts != nil && *p.MaxStarts < 0:
-		return invalid("max, max_starts, order and disk sizes may not be negative")
+	case p.Max < 0 || p.Order < 0 || p.MaxStarts != nil && *p.MaxStarts < 0:
+		return invalid("max, max_starts and order may not be negative")
 	case p.Task == "":
 		return invalid("task is missing")
 	}
@@ -64,6 +65,9 @@ func (p *Policy) check() error {
 		if err := w.check(); err != nil {
 			return fmt.Errorf("windows[%d]: %w", i, err)
 		}
+	}
+	if err := p.Disk.check(); err != nil {
+		return err
 	}
 	if err := checkMeta(p.Meta); err != nil {
 		return err
@@ -97,15 +101,15 @@ func choose(n *Node, policies []candidate) (win *candidate, disk *facts.Disk, li
 			continue
 		}
 		d, no := p.takes(n)
-		if t := p.undecided(n); t != nil && p.OnUndecided == "hold" {
-			lines = append(lines, PolicyLine{Policy: p.Name, Why: "holds the node for itself: tag " + t.Name + " undecided" + colon(t.Cause)})
+		if why := p.holds(n, no); why != "" {
+			lines = append(lines, PolicyLine{Policy: p.Name, Why: "holds the node for itself: " + why})
 			for _, later := range policies[i+1:] {
 				lines = append(lines, PolicyLine{Policy: later.Name, Why: "not asked: policy " + p.Name + " holds the node"})
 			}
 			return nil, nil, lines
 		}
-		if no != "" {
-			lines = append(lines, PolicyLine{Policy: p.Name, Why: "passed over: " + no})
+		if no != nil {
+			lines = append(lines, PolicyLine{Policy: p.Name, Why: "passed over: " + no.Error()})
 			continue
 		}
 		win, disk = p, d
@@ -126,51 +130,56 @@ func (p *candidate) because(n *Node) string {
 	return "node has " + plural(len(p.Tags), "tag") + " " + strings.Join(p.Tags, ", ")
 }
 
-// takes gives the reason why not, or "" and, for a task that writes one, the disk.
-func (p *candidate) takes(n *Node) (*facts.Disk, string) {
+// takes gives the reason why not or, for a task that writes one, the disk.
+func (p *candidate) takes(n *Node) (*facts.Disk, error) {
 	if no := p.wants(n); no != "" {
-		return nil, no
+		return nil, errors.New(no)
 	}
 	switch {
 	case n.Protected && p.Approval != "automatic":
-		return nil, "node is protected and the policy asks for approval (muster node unprotect, or approval: automatic)"
+		return nil, errors.New("node is protected and the policy asks for approval (muster node unprotect, or approval: automatic)")
 	case p.Max > 0 && p.Bound >= p.Max:
-		return nil, fmt.Sprintf("full (%d of %d)", p.Bound, p.Max)
+		return nil, fmt.Errorf("full (%d of %d)", p.Bound, p.Max)
 	}
 	with := *n
 	if err := with.inherit(p.Meta); err != nil {
-		return nil, err.Error()
+		return nil, err
 	}
 	switch {
 	case !p.Task.Disk:
-		return nil, ""
+		return nil, nil
 	case p.Task.Wipes():
 		return nil, p.wipes(n)
 	}
 	known, err := n.Facts.Whole()
 	if err != nil {
-		return nil, err.Error()
+		return nil, err
 	}
-	d, err := pickDisk(known, p.Disk, needs(p.Task, p.Repo), p.Wipe || n.WipeOnce)
-	if err != nil {
-		return nil, err.Error()
-	}
-	return d, ""
+	return pickDisk(known, p.Disk, needs(p.Task, p.Repo), p.Wipe || n.WipeOnce)
 }
 
-// wipes says why a task that destroys what disks hold may not have the node, or "".
-func (p *candidate) wipes(n *Node) string {
+// holds says why no later policy may have a node that this one, for the reason no, does not take; or "".
+func (p *candidate) holds(n *Node, no error) string {
+	if t := p.undecided(n); t != nil && p.OnUndecided == "hold" {
+		return "tag " + t.Name + " undecided" + colon(t.Cause)
+	}
+	if errors.Is(no, errAlike) {
+		return no.Error()
+	}
+	return ""
+}
+
+// wipes says why a task that destroys what disks hold may not have the node.
+func (p *candidate) wipes(n *Node) error {
 	if !p.Wipe && !n.WipeOnce {
-		return "task " + p.Task.Name + " destroys what disks hold and the policy does not say wipe: true"
+		return fmt.Errorf("task %s destroys what disks hold and the policy does not say wipe: true", p.Task.Name)
 	}
 	known, err := n.Facts.Whole()
 	if err != nil {
-		return err.Error()
+		return err
 	}
-	if _, err := wipeDisks(known, p.Disk, func(string) bool { return true }); err != nil {
-		return err.Error()
-	}
-	return ""
+	_, err = wipeDisks(known, p.Disk, func(string) bool { return true })
+	return err
 }
 
 // wants checks everything but capacity, protection and disks. A node that is pinned to the policy needs no tags.

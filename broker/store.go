@@ -68,8 +68,11 @@ type NodeFilter struct {
 // ListFilter chooses nodes of a list, and their order.
 type ListFilter struct {
 	NodeFilter
-	Sort string // one of SortKeys, "-" in front for the other way round; if empty, as they were created
-	Key  string // what the node After is sorted by; its place stays where it was when it is gone
+	States []State  // any of them; none: all
+	Tags   []string // all of them, carried or undecided
+	Facts  bool     // with the facts of each
+	Sort   string   // one of SortKeys, "-" in front for the other way round; if empty, as they were created
+	Key    string   // what the node After is sorted by; its place stays where it was when it is gone
 }
 
 // KeyKind says which hardware id a key is.

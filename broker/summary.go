@@ -75,6 +75,8 @@ type Listed struct {
 	NodeSummary
 	MACs   []string `json:"macs,omitempty"`   // all of them
 	Causes []string `json:"causes,omitempty"` // of Undecided
+
+	Facts []byte `json:"-"` // their JSON, for a ListFilter that asks for them; nil: none are known
 }
 
 // InList gives what lists have of a node.

@@ -109,15 +109,14 @@ var saved = []struct {
 
 // whole is the document of a node with all of its facts, as broker.Record has it.
 func whole(doc, facts []byte) ([]byte, error) {
-	var r struct {
-		broker.Node
-		Facts json.RawMessage `json:"facts,omitempty"`
-	}
-	if err := json.Unmarshal(doc, &r); err != nil {
+	n, err := decodeNode(doc)
+	if err != nil {
 		return nil, err
 	}
-	r.Facts = facts
-	return json.Marshal(r)
+	return json.Marshal(struct {
+		*broker.Node
+		Facts json.RawMessage `json:"facts,omitempty"`
+	}{n, facts})
 }
 
 // A lineWriter writes records and sums them up.

@@ -121,6 +121,18 @@ CREATE UNIQUE INDEX nodes_num ON nodes(num);
 CREATE INDEX nodes_state ON nodes(state);
 CREATE INDEX nodes_policy ON nodes(policy) WHERE policy != '';
 CREATE INDEX nodes_hostname ON nodes(hostname) WHERE hostname != '';
+`, rewrite: true}, {sql: `
+ALTER TABLE nodes RENAME TO old;
+CREATE TABLE nodes (
+	id TEXT PRIMARY KEY, num INTEGER NOT NULL, state TEXT NOT NULL, policy TEXT NOT NULL, hostname TEXT NOT NULL,
+	created TEXT NOT NULL, since TEXT NOT NULL, tags TEXT NOT NULL, seen TEXT NOT NULL, brief BLOB NOT NULL, doc BLOB NOT NULL
+) STRICT;
+INSERT INTO nodes SELECT id, num, state, policy, hostname, created, since, '', seen, brief, doc FROM old;
+DROP TABLE old;
+CREATE UNIQUE INDEX nodes_num ON nodes(num);
+CREATE INDEX nodes_state ON nodes(state, num);
+CREATE INDEX nodes_policy ON nodes(policy, num) WHERE policy != '';
+CREATE INDEX nodes_hostname ON nodes(hostname) WHERE hostname != '';
 `, rewrite: true}}}
 
 // postgresSchema sorts text as bytes, as SQLite does. Documents are bytes: JSON may say \u0000, which no text of
@@ -156,6 +168,11 @@ CREATE TABLE facts (node TEXT COLLATE "C" PRIMARY KEY, hash TEXT COLLATE "C" NOT
 ALTER TABLE nodes ADD COLUMN hostname TEXT COLLATE "C" NOT NULL DEFAULT '', ADD COLUMN created TEXT COLLATE "C" NOT NULL DEFAULT '',
 	ADD COLUMN since TEXT COLLATE "C" NOT NULL DEFAULT '', ADD COLUMN seen TEXT COLLATE "C" NOT NULL DEFAULT '', ADD COLUMN brief BYTEA NOT NULL DEFAULT '';
 CREATE INDEX nodes_hostname ON nodes(hostname) WHERE hostname != '';
+`, rewrite: true}, {sql: `
+ALTER TABLE nodes ADD COLUMN tags TEXT COLLATE "C" NOT NULL DEFAULT '';
+DROP INDEX nodes_state, nodes_policy;
+CREATE INDEX nodes_state ON nodes(state, num);
+CREATE INDEX nodes_policy ON nodes(policy, num) WHERE policy != '';
 `, rewrite: true}}}
 
 // rewrite puts every node anew, in the form that this muster keeps. Facts were in the document up to version 3 (of
@@ -179,7 +196,10 @@ func (x *tx) rewrite() error {
 
 // takeNode writes a node from its document, with its facts where they are not in that.
 func (x *tx) takeNode(doc, facts []byte) error {
-	var r broker.Record
+	r := struct {
+		broker.Record
+		Tags tagWords `json:"tags"`
+	}{}
 	err := json.Unmarshal(doc, &r)
 	if err == nil && facts != nil {
 		r.Facts = nil // it was the gist
@@ -188,6 +208,7 @@ func (x *tx) takeNode(doc, facts []byte) error {
 	if err != nil || r.ID == "" {
 		return errors.Join(errors.New("no node"), err)
 	}
+	r.Record.Tags = r.Tags
 	n, err := r.Parted()
 	if err != nil {
 		return err

@@ -22,9 +22,6 @@ import (
 
 // What a broker of each version had written: its tables as they were released, and nodes, an object and events in them.
 const oldRows = `
-INSERT INTO nodes VALUES ('node1', 1, 'active', 'web', '{"id":"node1","state":"active","policy":"web","keys":{"macs":["52:54:00:00:00:01"],"serial":"abc1234"},
-	"facts":{"schema":1,"arch":"x86_64","system":{"product":"R640"},"disks":[{"id":"d","name":"sda","size_bytes":5,"table":"gpt"}]},"facts_hash":"told"}');
-INSERT INTO nodes VALUES ('node2', 2, 'enroll', '', '{"id":"node2","state":"enroll"}');
 INSERT INTO keys VALUES ('mac', '52:54:00:00:00:01', 'node1');
 INSERT INTO objects VALUES ('Tag', 'a', '{"name":"a"}');
 INSERT INTO events(seq, node, doc) VALUES (7, 'node1', '{"seq":0,"time":"2026-01-02T03:04:05.678Z","node":"node1","kind":"node.active","text":"x"}');
@@ -32,12 +29,38 @@ INSERT INTO counters VALUES ('node', 2);
 `
 
 const (
+	oldFacts = `{"schema":1,"arch":"x86_64","system":{"product":"R640"},"disks":[{"id":"d","name":"sda","size_bytes":5,"table":"gpt"}]}`
+	oldNode  = `{"id":"node1","state":"active","policy":"web","keys":{"macs":["52:54:00:00:00:01"],"serial":"abc1234"},"facts_hash":"told",
+		"tags":[{"name":"big","verdict":"yes"},{"name":"odd","verdict":"undecided","cause":"unread"}],"facts":`
+	// oldNodes have their facts in their documents, and partedNodes in rows of their own.
+	oldNodes = `
+INSERT INTO nodes VALUES ('node1', 1, 'active', 'web', '` + oldNode + oldFacts + `}');
+INSERT INTO nodes VALUES ('node2', 2, 'enroll', '', '{"id":"node2","state":"enroll"}');
+`
+	partedNodes = `
+INSERT INTO nodes(id, num, state, policy, hostname, created, since, seen, brief, doc)
+	VALUES ('node1', 1, 'active', 'web', '', '', '', '', '{}', '` + oldNode + `{"hash":"h","arch":"x86_64"}}');
+INSERT INTO facts VALUES ('node1', 'h', '` + oldFacts + `');
+INSERT INTO nodes(id, num, state, policy, hostname, created, since, seen, brief, doc)
+	VALUES ('node2', 2, 'enroll', '', '', '', '', '', '{}', '{"id":"node2","state":"enroll"}');
+`
+)
+
+const (
 	oldShared = `INSERT INTO shared_keys VALUES ('serial', 'abc1234', 'node1');`
 	oldEvents = `UPDATE events SET kind = 'node.active', at = 1767323045000;`
 )
 
 // later is what each version has beside those rows.
-var later = map[int]string{2: oldShared, 3: oldShared + oldEvents}
+var later = map[int]string{
+	1: oldNodes,
+	2: oldNodes + oldShared,
+	3: oldNodes + oldShared + oldEvents,
+	4: partedNodes + oldShared + oldEvents,
+}
+
+// postgresLater is the same of PostgreSQL, which came when shared keys and the times of events were there.
+var postgresLater = map[int]string{1: oldNodes + oldShared, 2: partedNodes + oldShared}
 
 // asBytes writes documents as SQLite's STRICT tables want them; PostgreSQL reads them out of the text.
 func asBytes(rows string) string {
@@ -57,7 +80,7 @@ func TestAFileOfEachReleasedVersionIsBroughtForward(t *testing.T) {
 	for version := 1; version < len(sqliteSchema.steps); version++ {
 		t.Run(fmt.Sprintf("version %d", version), func(t *testing.T) {
 			dir := t.TempDir()
-			oldFile(t, dir, released(t, fmt.Sprintf("sqlite-%d.sql", version))+asBytes(oldRows)+later[version]+fmt.Sprintf("PRAGMA user_version = %d", version))
+			oldFile(t, dir, released(t, fmt.Sprintf("sqlite-%d.sql", version))+asBytes(oldRows+later[version])+fmt.Sprintf("PRAGMA user_version = %d", version))
 			s := opened(t)(Open(dir))
 			defer s.Close()
 			broughtForward(t, s)
@@ -79,7 +102,7 @@ func TestADatabaseOfEachReleasedVersionIsBroughtForward(t *testing.T) {
 			}
 			defer db.Close()
 			rows := strings.Replace(oldRows, "events(seq, node, doc) VALUES (7, 'node1',", "events(seq, node, kind, at, doc) VALUES (7, 'node1', 'node.active', 1767323045000,", 1)
-			_, err = db.Exec(released(t, fmt.Sprintf("postgres-%d.sql", version)) + rows + oldShared + "SELECT setval(pg_get_serial_sequence('events', 'seq'), 7)")
+			_, err = db.Exec(released(t, fmt.Sprintf("postgres-%d.sql", version)) + rows + postgresLater[version] + "SELECT setval(pg_get_serial_sequence('events', 'seq'), 7)")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -156,10 +179,18 @@ func movedFacts(t *testing.T, s *Store) {
 		if diff := cmp.Diff(gist, n.Facts.Gist); diff != "" || n.FactsHash != "told" {
 			t.Errorf("facts_hash %q; gist (-want +got):\n%s", n.FactsHash, diff)
 		}
+		tags := []broker.TagResult{{Name: "big", Verdict: "yes"}, {Name: "odd", Verdict: "undecided", Cause: "unread"}}
+		if diff := cmp.Diff(tags, n.Tags); diff != "" {
+			t.Errorf("tags (-want +got):\n%s", diff)
+		}
+		list, err3 := tx.List(broker.ListFilter{Tags: []string{"odd", "big"}})
+		if diff := cmp.Diff([]broker.Listed{broker.InList(n)}, list); diff != "" {
+			t.Errorf("in lists of its tags (-want +got):\n%s", diff)
+		}
 		if n, err := tx.Node("node2"); err != nil || n.Facts.Known() {
 			t.Errorf("node2 without facts: %v, %v", n, err)
 		}
-		return errors.Join(err, err2)
+		return errors.Join(err, err2, err3)
 	})
 	if err != nil {
 		t.Error(err)

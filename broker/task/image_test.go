@@ -19,7 +19,7 @@ func imageFiles(t *testing.T, given map[string]any) map[string]facts.File {
 		t.Fatal(err)
 	}
 	image := tasks["image"]
-	v := Values{Server: "http://10.0.0.1:8080", Node: Node{ID: "node7", Hostname: "osd007.example.net"}, Token: "once", Next: "first-boot"}
+	v := Values{Server: "http://10.0.0.1:8080", Node: Node{ID: "node7", Hostname: "osd007.example.net", MAC: "52:54:00:00:00:07"}, Token: "once", Next: "first-boot"}
 	if v.Param, err = image.Params(given); err != nil {
 		t.Fatal(err)
 	}
@@ -34,7 +34,7 @@ func imageFiles(t *testing.T, given map[string]any) map[string]facts.File {
 	return files
 }
 
-const seed = "/var/lib/cloud/seed/nocloud/"
+const nocloudSeed = "/var/lib/cloud/seed/nocloud/"
 
 // cloud-init's own data source finds the seed, and in it what the operator wrote, whatever that is.
 func TestNoCloudSeed(t *testing.T) {
@@ -48,7 +48,7 @@ func TestNoCloudSeed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			for path, f := range imageFiles(t, map[string]any{"user_data": userData}) {
-				if base, ok := strings.CutPrefix(path, seed); ok {
+				if base, ok := strings.CutPrefix(path, nocloudSeed); ok {
 					if err := os.WriteFile(filepath.Join(dir, base), []byte(f.Content), 0o600); err != nil {
 						t.Fatal(err)
 					}
@@ -86,9 +86,81 @@ part = parts[0]
 print(json.dumps({"ID": d.get_instance_id(), "Name": d.metadata["local-hostname"], "Kind": part.get_content_type(), "Data": part.get_payload(decode=True).decode()}))
 `
 
+// cloud-init makes of the seed's network what each of its renderers writes, on any image: the address of the NIC that
+// booted, whatever its name was.
+func TestNoCloudNetwork(t *testing.T) {
+	if _, err := exec.LookPath("cloud-init"); err != nil {
+		t.Skip(err)
+	}
+	const mac = "52:54:00:00:00:07"
+	static := map[string]any{"network": "static", "address": "192.0.2.20/24", "gateway": "192.0.2.1", "nameservers": []any{"192.0.2.2", "192.0.2.3"}}
+	bare := map[string]any{"network": "static", "address": "192.0.2.20/24", "gateway": "192.0.2.1"}
+	for _, c := range []struct {
+		renderer, distro string
+		given            map[string]any
+		want             []string
+	}{
+		{"networkd", "debian", static, []string{"Address=192.0.2.20/24", "MACAddress=" + mac, "Gateway=192.0.2.1", "DNS=192.0.2.2 192.0.2.3"}},
+		{"netplan", "ubuntu", static, []string{"- 192.0.2.20/24", "macaddress: '" + mac, "via: 192.0.2.1", "- 192.0.2.3"}},
+		{"sysconfig", "rhel", static, []string{"IPADDR=192.0.2.20", "NETMASK=255.255.255.0", "HWADDR=" + mac, "GATEWAY=192.0.2.1", "DNS2=192.0.2.3"}},
+		{"eni", "debian", static, []string{"iface boot0 inet static", "address 192.0.2.20/24", "gw 192.0.2.1", "dns-nameservers 192.0.2.2 192.0.2.3", `ATTR{address}=="` + mac + `", NAME="boot0"`}},
+		{"networkd", "debian", bare, []string{"Address=192.0.2.20/24", "Gateway=192.0.2.1"}},
+		{"networkd", "debian", map[string]any{"network": "dhcp"}, []string{"DHCP=ipv4", "MACAddress=" + mac}},
+		{"sysconfig", "rhel", map[string]any{"network": "dhcp"}, []string{"BOOTPROTO=dhcp", "HWADDR=" + mac}},
+	} {
+		dir := t.TempDir()
+		seed := filepath.Join(dir, "network-config")
+		if err := os.WriteFile(seed, []byte(imageFiles(t, c.given)[nocloudSeed+"network-config"].Content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		out, err := exec.Command("cloud-init", "devel", "net-convert", "-p", seed, "-k", "yaml", "-d", filepath.Join(dir, "etc"), "-D", c.distro, "-O", c.renderer).CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", c.renderer, err, out)
+		}
+		var all strings.Builder
+		err = filepath.WalkDir(filepath.Join(dir, "etc"), func(name string, d os.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
+			}
+			text, err := os.ReadFile(name)
+			all.Write(text)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range c.want {
+			if !strings.Contains(all.String(), want) {
+				t.Errorf("%s of %v has no %q:\n%s", c.renderer, c.given, want, &all)
+			}
+		}
+	}
+}
+
+// A network alone starts cloud-init too, and one that could not work is refused.
+func TestNoCloudNetworkNeedsAddressAndGateway(t *testing.T) {
+	files := imageFiles(t, map[string]any{"network": "dhcp"})
+	for _, name := range []string{"meta-data", "user-data", "network-config"} {
+		if files[nocloudSeed+name].Content == "" {
+			t.Errorf("there is no %s: cloud-init would not take the seed", name)
+		}
+	}
+	image := shippedTask(t, "image")
+	for _, given := range []map[string]any{{"network": "static", "gateway": "192.0.2.1"}, {"network": "static", "address": "192.0.2.2/24"}} {
+		v := Values{Node: Node{ID: "node7", MAC: "52:54:00:00:00:07"}}
+		var err error
+		if v.Param, err = image.Params(given); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := image.RenderFiles(v); err == nil || !strings.Contains(err.Error(), "no address or no gateway") {
+			t.Errorf("%v: %v; want a word of what is missing", given, err)
+		}
+	}
+}
+
 func TestNoSeedWithoutUserData(t *testing.T) {
 	for path := range imageFiles(t, nil) {
-		if strings.HasPrefix(path, seed) {
+		if strings.HasPrefix(path, nocloudSeed) {
 			t.Errorf("%s is there: cloud-init would start in images that were made without it", path)
 		}
 	}

@@ -56,15 +56,26 @@ func TestShippedTasks(t *testing.T) {
 // file gives one rendered file of the image task.
 func file(t *testing.T, v Values, path string) facts.File {
 	t.Helper()
-	files, err := shippedTask(t, "image").RenderFiles(v)
-	if err != nil {
-		t.Fatal(err)
-	}
+	files := filesOf(t, v)
 	i := slices.IndexFunc(files, func(f facts.File) bool { return f.Path == path })
 	if i < 0 {
 		t.Fatalf("the image task has no file %s", path)
 	}
 	return files[i]
+}
+
+// filesOf are those of the image task, with its own parameters.
+func filesOf(t *testing.T, v Values) []facts.File {
+	t.Helper()
+	var err error
+	if v.Param, err = shippedTask(t, "image").Params(nil); err != nil {
+		t.Fatal(err)
+	}
+	files, err := shippedTask(t, "image").RenderFiles(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
 }
 
 var valueSets = []struct {
@@ -299,10 +310,7 @@ func TestT13FirstBootVerifiesTheBroker(t *testing.T) {
 }
 
 func TestNoCANoFile(t *testing.T) {
-	files, err := shippedTask(t, "image").RenderFiles(valueSets[0].values)
-	if err != nil {
-		t.Fatal(err)
-	}
+	files := filesOf(t, valueSets[0].values)
 	if i := slices.IndexFunc(files, func(f facts.File) bool { return f.Path == "/etc/muster/ca.pem" }); i >= 0 {
 		t.Errorf("without a CA there is %+v", files[i])
 	}

@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/pprof"
 	"slices"
 	"strconv"
 	"strings"
@@ -40,16 +41,44 @@ func TestBenchBroker(t *testing.T) {
 	}
 	b := newBrokerBench(t, number("MUSTER_BENCH_NODES", 10_000), 200, 100)
 	b.fill()
-	b.nextSteps()
-	b.checkIns()
-	b.commits()
-	b.lists()
-	b.retag()
-	b.plan()
-	b.waiting()
-	b.memory()
+	for _, part := range []struct {
+		name string
+		run  func()
+	}{
+		{"next", b.nextSteps},
+		{"known", b.knownCheckIns},
+		{"whole", b.wholeCheckIns},
+		{"commits", b.commits},
+		{"lists", b.lists},
+		{"retag", b.retag},
+		{"plan", b.plan},
+		{"waiting", b.waiting},
+		{"memory", b.memory},
+	} {
+		t.Run(part.name, func(of *testing.T) {
+			b.t = of
+			defer b.profiled(part.name)()
+			part.run()
+		})
+	}
+	b.t = t
 	b.must(b.table.Flush())
 	t.Log("\n" + b.out.String())
+}
+
+// profiled keeps what a part spent its time with, for go tool pprof, in the directory MUSTER_BENCH_PROFILES.
+func (b *brokerBench) profiled(part string) (end func()) {
+	dir := os.Getenv("MUSTER_BENCH_PROFILES")
+	if dir == "" {
+		return func() {}
+	}
+	f, err := os.Create(filepath.Join(dir, part+".pprof"))
+	b.must(err)
+	b.must(pprof.StartCPUProfile(f))
+	return func() {
+		pprof.StopCPUProfile()
+		b.must(f.Close())
+	}
 }
 
 func number(env string, or int) int {
@@ -251,18 +280,27 @@ func (b *brokerBench) nextSteps() {
 	b.row("next step, rendered", fmt.Sprintf("p50 %v, p99 %v", took[asks/2].Round(10*time.Microsecond), took[asks*99/100].Round(10*time.Microsecond)), "goal p99 10 ms; "+all.per(asks))
 }
 
-func (b *brokerBench) checkIns() {
+// knownCheckIns are of agents whose facts the broker has: they say their hash.
+func (b *brokerBench) knownCheckIns() {
 	hashes := make([]string, b.nodes)
 	for i := range hashes {
 		h, err := b.factsOf(i).Hash()
 		b.must(err)
 		hashes[i] = h
 	}
+	b.checkIns("their facts known", func(i int) { b.checkIn(i, "", nil, hashes[i]) })
+}
+
+// wholeCheckIns are of agents that say all of their facts, as after a restart.
+func (b *brokerBench) wholeCheckIns() {
+	b.checkIns("with all facts", func(i int) { b.checkIn(i, "", b.factsOf(i), "") })
+}
+
+func (b *brokerBench) checkIns(how string, one func(i int)) {
 	for _, atOnce := range []int{1, 16, 256} {
 		n := min(b.nodes, number("MUSTER_BENCH_CHECKINS", 1500*min(atOnce, 4)))
-		beat := b.each(n, atOnce, func(i int) { b.checkIn(i, "", nil, hashes[i]) })
-		whole := b.each(n, atOnce, func(i int) { b.checkIn(i, "", b.factsOf(i), "") })
-		b.row(fmt.Sprintf("durable check-ins, %d at once", atOnce), beat.per(n)+" known, "+whole.per(n)+" with all facts", "goal 5000/s")
+		took := b.each(n, atOnce, one)
+		b.row(fmt.Sprintf("durable check-ins, %s, %d at once", how, atOnce), took.per(n), "goal 5000/s")
 	}
 }
 

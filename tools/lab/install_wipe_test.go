@@ -45,7 +45,7 @@ var wipedDisks = []struct {
 // A machine with three disks of which an operator names two: on these wipefs finds nothing afterwards, and the third is
 // byte for byte what it was, by this clean and by one that its disk refuses.
 func TestLabInstallWipe(t *testing.T) {
-	s := cleanStage(t, "mwipe")
+	s := cleanStage(t, "mwipe", keepPolicy)
 	ctx := deadline(t)
 	before := diskSum(t, s.machine.Disk(1))
 	if err := s.life.On(); err != nil {
@@ -105,8 +105,34 @@ func TestLabInstallWipe(t *testing.T) {
 	}
 }
 
+// scrapPolicy wipes one disk of what it takes, whatever else is there.
+const scrapPolicy = "kind: Policy\nname: scrap\nmatch: all\ntask: wipe\nwipe: true\ndisk: {serial: WIPENVME}\napproval: automatic\n"
+
+// The task wipe on a machine of three disks: the one that fits the policy's hints holds nothing afterwards, the others are
+// byte for byte what they were, and the node is active in the ramdisk.
+func TestLabInstallWipeTask(t *testing.T) {
+	s := cleanStage(t, "mscrap", scrapPolicy)
+	ctx := deadline(t)
+	before := []string{diskSum(t, s.machine.Disk(0)), diskSum(t, s.machine.Disk(1))}
+	if err := s.life.On(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.life.Until(ctx, "the end of the task", Kind(broker.EventActive, "")); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.machine.Off(); err != nil {
+		t.Fatal(err)
+	}
+	if left := wipefs(t, s.machine.Disk(2)); left != "" {
+		t.Errorf("wipefs finds %q", left)
+	}
+	if diff := cmp.Diff(before, []string{diskSum(t, s.machine.Disk(0)), diskSum(t, s.machine.Disk(1))}); diff != "" {
+		t.Errorf("disks that fit no hint (-before +after):\n%s", diff)
+	}
+}
+
 // cleanStage is a rack with one machine whose disks hold something.
-func cleanStage(t *testing.T, name string) *stage {
+func cleanStage(t *testing.T, name, policy string) *stage {
 	t.Helper()
 	if os.Getenv("MUSTER_INSTALL") == "" {
 		t.Skip("installs are tested with MUSTER_INSTALL=1 (make test-install)")
@@ -125,7 +151,7 @@ func cleanStage(t *testing.T, name string) *stage {
 		t.Fatal(err)
 	}
 	t.Cleanup(server.Kill)
-	if _, err := server.Apply(t.Context(), []byte(keepPolicy)); err != nil {
+	if _, err := server.Apply(t.Context(), []byte(policy)); err != nil {
 		t.Fatal(err)
 	}
 	c := MachineConfig{Name: "full", Serial: "WIPE0001"}

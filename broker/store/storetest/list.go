@@ -60,6 +60,59 @@ func sorted(t *testing.T, s broker.Store) {
 	}
 }
 
+// chosen lists by tags, which are found whole, and by several states.
+func chosen(t *testing.T, s broker.Store) {
+	tags := [][]broker.TagResult{
+		{{Name: "big", Verdict: "yes"}, {Name: "bi_g", Verdict: "yes"}},
+		{{Name: "big", Verdict: "undecided", Cause: "unread"}, {Name: "bigger", Verdict: "yes"}},
+		{{Name: "bigger", Verdict: "undecided", Cause: `a "cause" \u0000 of ` + "\u00e4"}, {Name: "big.x", Verdict: "yes"}, {Name: "odd", Verdict: "undecided"}},
+		nil,
+		{{Name: "a-big", Verdict: "yes"}, {Name: "bixg", Verdict: "yes"}},
+	}
+	states := []broker.State{broker.Enroll, broker.Active, broker.Manageable}
+	for i, tags := range tags {
+		n := node(i + 1)
+		n.Tags, n.State, n.Hold = tags, states[i%3], "some big thing"
+		update(t, s, func(tx broker.Tx) error { return tx.PutNode(n) })
+		view(t, s, func(tx broker.Tx) error {
+			got, err := tx.Node(n.ID)
+			if diff := gocmp.Diff(n, got); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", n.ID, diff)
+			}
+			return err
+		})
+	}
+	for _, tt := range []struct {
+		tags   []string
+		states []broker.State
+		want   string
+	}{
+		{nil, nil, "[1 2 3 4 5]"},
+		{[]string{"big"}, nil, "[1 2]"},
+		{[]string{"bi_g"}, nil, "[1]"},
+		{[]string{"b%g"}, nil, "[]"},
+		{[]string{"bigger"}, nil, "[2 3]"},
+		{[]string{"bigger", "big.x"}, nil, "[3]"},
+		{[]string{"bigger", "big"}, nil, "[2]"},
+		{[]string{"none"}, nil, "[]"},
+		{nil, []broker.State{broker.Active}, "[2 5]"},
+		{nil, []broker.State{broker.Manageable, broker.Enroll}, "[1 3 4]"},
+		{[]string{"big"}, []broker.State{broker.Manageable, broker.Enroll}, "[1]"},
+	} {
+		view(t, s, func(tx broker.Tx) error {
+			var got []int
+			list, err := tx.List(broker.ListFilter{Tags: tt.tags, States: tt.states})
+			for _, l := range list {
+				got = append(got, number(l.ID))
+			}
+			if fmt.Sprint(got) != tt.want {
+				t.Errorf("tags %q, states %v: nodes %v; want %s", tt.tags, tt.states, got, tt.want)
+			}
+			return err
+		})
+	}
+}
+
 func at(hours int) time.Time {
 	return time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC).Add(time.Duration(hours) * time.Hour)
 }

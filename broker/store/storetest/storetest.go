@@ -32,6 +32,7 @@ func Run(t *testing.T, fresh func(t *testing.T) (open func() broker.Store)) {
 		{"nodes are listed oldest first and filtered", listed},
 		{"pages of nodes hold while nodes go", paged},
 		{"lists have of nodes what was put last, by any order, in pages", sorted},
+		{"lists are of whole tags, carried or undecided, and of states", chosen},
 		{"a hostname is found whole and up to a dot", called},
 		{"events keep their order and are read from any point", journal},
 		{"old events are forgotten, but not the last of a kind", forgotten},

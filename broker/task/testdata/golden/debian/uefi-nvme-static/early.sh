@@ -1,6 +1,6 @@
 #!/bin/sh
-# Written by muster. tell URL [FILE] calls the broker; failed WHY sends the end of the installer's log, without tokens
-# and hashes, and ends the install there.
+# Written by muster. tell URL [FILE] calls the broker; tell_log sends the end of the installer's log, without tokens
+# and hashes; failed WHY does, and ends the install there.
 run=/tmp/muster
 mkdir -p $run
 tell() {
@@ -10,19 +10,21 @@ tell() {
 		wget -q -T 20 -t 5 -O /dev/null ${2:+--post-file="$2"} "$1"
 	fi
 }
+tell_log() {
+	[ -e "${log-}" ] || return 0
+	tail -c 60000 "$log" | sed -e s/'node2.7.00ff00ff'/TOKEN/g -e s/'node2.8.0f0f0f0f'/TOKEN/g -e 's/\$[0-9a-z]*\$[.\/A-Za-z0-9$=]*/HASH/g' >$run/log
+	[ ! -s $run/log ] || tell 'http://[2001:db8::10]:8080/node/v1/install/node2.7.00ff00ff/log/install' $run/log || :
+}
 failed() {
 	echo "muster: $1" >&2
-	if [ -e "${log-}" ]; then
-		tail -c 60000 "$log" | sed -e s/'node2.7.00ff00ff'/TOKEN/g -e s/'node2.8.0f0f0f0f'/TOKEN/g -e 's/\$[0-9a-z]*\$[.\/A-Za-z0-9$=]*/HASH/g' >$run/log
-		[ ! -s $run/log ] || tell 'http://[2001:db8::10]:8080/node/v1/install/node2.7.00ff00ff/log/install' $run/log || :
-	fi
+	tell_log
 	printf 'msg=%s' "$1" | sed 's/%/%25/g;s/&/%26/g;s/+/%2B/g;s/;/%3B/g' >$run/why
 	tell 'http://[2001:db8::10]:8080/node/v1/install/node2.7.00ff00ff/failed/install' $run/why || :
 }
 log=/var/log/syslog
 printf %s '#!/bin/sh
-# Written by muster. tell URL [FILE] calls the broker; failed WHY sends the end of the installer'\''s log, without tokens
-# and hashes, and ends the install there.
+# Written by muster. tell URL [FILE] calls the broker; tell_log sends the end of the installer'\''s log, without tokens
+# and hashes; failed WHY does, and ends the install there.
 run=/tmp/muster
 mkdir -p $run
 tell() {
@@ -32,12 +34,14 @@ tell() {
 		wget -q -T 20 -t 5 -O /dev/null ${2:+--post-file="$2"} "$1"
 	fi
 }
+tell_log() {
+	[ -e "${log-}" ] || return 0
+	tail -c 60000 "$log" | sed -e s/'\''node2.7.00ff00ff'\''/TOKEN/g -e s/'\''node2.8.0f0f0f0f'\''/TOKEN/g -e '\''s/\$[0-9a-z]*\$[.\/A-Za-z0-9$=]*/HASH/g'\'' >$run/log
+	[ ! -s $run/log ] || tell '\''http://[2001:db8::10]:8080/node/v1/install/node2.7.00ff00ff/log/install'\'' $run/log || :
+}
 failed() {
 	echo "muster: $1" >&2
-	if [ -e "${log-}" ]; then
-		tail -c 60000 "$log" | sed -e s/'\''node2.7.00ff00ff'\''/TOKEN/g -e s/'\''node2.8.0f0f0f0f'\''/TOKEN/g -e '\''s/\$[0-9a-z]*\$[.\/A-Za-z0-9$=]*/HASH/g'\'' >$run/log
-		[ ! -s $run/log ] || tell '\''http://[2001:db8::10]:8080/node/v1/install/node2.7.00ff00ff/log/install'\'' $run/log || :
-	fi
+	tell_log
 	printf '\''msg=%s'\'' "$1" | sed '\''s/%/%25/g;s/&/%26/g;s/+/%2B/g;s/;/%3B/g'\'' >$run/why
 	tell '\''http://[2001:db8::10]:8080/node/v1/install/node2.7.00ff00ff/failed/install'\'' $run/why || :
 }
@@ -110,8 +114,8 @@ rm -f /root/muster-post
 
 ' >$run/target.sh
 printf %s '#!/bin/sh
-# Written by muster. tell URL [FILE] calls the broker; failed WHY sends the end of the installer'\''s log, without tokens
-# and hashes, and ends the install there.
+# Written by muster. tell URL [FILE] calls the broker; tell_log sends the end of the installer'\''s log, without tokens
+# and hashes; failed WHY does, and ends the install there.
 run=/tmp/muster
 mkdir -p $run
 tell() {
@@ -121,12 +125,14 @@ tell() {
 		wget -q -T 20 -t 5 -O /dev/null ${2:+--post-file="$2"} "$1"
 	fi
 }
+tell_log() {
+	[ -e "${log-}" ] || return 0
+	tail -c 60000 "$log" | sed -e s/'\''node2.7.00ff00ff'\''/TOKEN/g -e s/'\''node2.8.0f0f0f0f'\''/TOKEN/g -e '\''s/\$[0-9a-z]*\$[.\/A-Za-z0-9$=]*/HASH/g'\'' >$run/log
+	[ ! -s $run/log ] || tell '\''http://[2001:db8::10]:8080/node/v1/install/node2.7.00ff00ff/log/install'\'' $run/log || :
+}
 failed() {
 	echo "muster: $1" >&2
-	if [ -e "${log-}" ]; then
-		tail -c 60000 "$log" | sed -e s/'\''node2.7.00ff00ff'\''/TOKEN/g -e s/'\''node2.8.0f0f0f0f'\''/TOKEN/g -e '\''s/\$[0-9a-z]*\$[.\/A-Za-z0-9$=]*/HASH/g'\'' >$run/log
-		[ ! -s $run/log ] || tell '\''http://[2001:db8::10]:8080/node/v1/install/node2.7.00ff00ff/log/install'\'' $run/log || :
-	fi
+	tell_log
 	printf '\''msg=%s'\'' "$1" | sed '\''s/%/%25/g;s/&/%26/g;s/+/%2B/g;s/;/%3B/g'\'' >$run/why
 	tell '\''http://[2001:db8::10]:8080/node/v1/install/node2.7.00ff00ff/failed/install'\'' $run/why || :
 }
@@ -140,9 +146,10 @@ tell '\''http://[2001:db8::10]:8080/node/v1/install/node2.7.00ff00ff/done/instal
 ' >$run/late.sh
 phase='http://[2001:db8::10]:8080/node/v1/install/node2.7.00ff00ff/phase/'
 tell ${phase}start || :
-# The installer calls nobody when a step of it fails, but its main menu writes that into the log.
+# The installer calls nobody when a step of it fails or asks, but its main menu and its search for a mirror write that
+# into the log. A question of another step is known by its silence alone.
 watch() {
-	told=
+	told= before= rounds=0
 	while sleep 5; do
 		for step in bootstrap-base/base pkgsel/packages grub-installer/boot-loader finish-install/finish; do
 			case $told in *" $step "*) continue ;; esac
@@ -151,11 +158,24 @@ watch() {
 				tell "$phase${step#*/}" || :
 			fi
 		done
-		step=$(sed -n "s/.*main-menu.*Menu item '\([a-z0-9-]*\)' failed.*/\1/p" $log | tail -n 1)
-		if [ -n "$step" ]; then
-			failed "the installer's step $step failed"
+		why=$(sed -n "s/.*main-menu.*Menu item '\([a-z0-9-]*\)' failed.*/the installer's step \1 failed/p
+			s/.*choose-mirror.*WARNING \*\*: /the installer asks for another mirror: /p" $log | tail -n 1)
+		if [ -n "$why" ]; then
+			failed "$why"
 			return
+		fi
+		now=$(wc -c $log; cat /proc/diskstats)
+		[ "$now" = "$before" ] || rounds=0
+		before=$now rounds=$((rounds + 1))
+		if [ $rounds -eq 120 ]; then # 10 minutes: an answer is waited for
+			tell_log
+			tell "${phase}silent" || :
 		fi
 	done
 }
-watch </dev/null >/dev/null 2>&1 &
+# The installer waits for whoever has one of its streams open. As redirections of the function, the shell would keep
+# what they were.
+(
+	exec </dev/null >/dev/null 2>&1 3>&- 4>&- 5>&- 6>&-
+	watch
+) &
