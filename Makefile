@@ -9,7 +9,7 @@ VERSION  ?= 0.1.0
 PACKAGES = qemu-system-x86 seabios ipxe-qemu ovmf iproute2 ipxe shim-signed grub-efi-amd64-signed grub-pc-bin \
 	grub-common mmdebstrap gdisk e2fsprogs mtools xz-utils dnsmasq-base \
 	fdisk dosfstools xfsprogs btrfs-progs swtpm lldpd pxelinux syslinux-common postgresql libxml2-utils \
-	genisoimage xorriso libarchive-tools p7zip-full udftools curl
+	genisoimage xorriso libarchive-tools p7zip-full udftools curl wimtools
 
 export CGO_ENABLED = 0
 

@@ -30,7 +30,7 @@ func TestBenchImage(t *testing.T) {
 	b := newImageBench(t)
 	var out bytes.Buffer
 	table := tabwriter.NewWriter(&out, 0, 8, 2, ' ', 0)
-	const rounds = 5
+	const rounds = 3
 	fmt.Fprintf(table, "%d MiB, a half of them zeros (%d rounds)\tmedian\tof dd\tleast\tmost\t\n", benchImageBytes>>20, rounds)
 	took := map[string][]float64{}
 	for range rounds {
@@ -52,7 +52,7 @@ func TestBenchImage(t *testing.T) {
 	t.Log("\n" + out.String())
 }
 
-const benchImageBytes = 256 << 20
+const benchImageBytes = 128 << 20
 
 type imageBench struct {
 	t           *testing.T

@@ -33,6 +33,7 @@ type Config struct {
 	BaseURL  string            // as boot loaders reach it, over plain HTTP
 	AgentURL string            // as agents and installed systems reach it; if empty, BaseURL
 	CA       *x509.Certificate // what agents are told to trust; if nil, AgentURL is plain HTTP
+	Plain    bool              // BaseURL gives recipes, too, to loaders that can not verify CA
 	Args     kargs.Line        // more kernel arguments for the ramdisk, e.g. console=ttyS0
 	Menu     MenuConfig        // what may be chosen at a machine
 	Now      func() time.Time  // if nil, time.Now

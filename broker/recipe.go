@@ -167,6 +167,9 @@ func (b *Broker) values(n *Node, t *task.Task, stage string, open bool) (task.Va
 	cat := b.cat.Load()
 	v := task.Values{Server: b.cfg.AgentURL, CA: b.caPEM(), Node: taskNode(n), Disk: task.Disk(n.Disk), Policy: n.Policy, Stage: stage,
 		Handoff: cat.handoffOf(n), Token: hiddenToken, Fetch: hiddenToken, Salt: hiddenSecret}
+	if b.cfg.Plain {
+		v.Plain = b.cfg.BaseURL
+	}
 	if r, ok := cat.repos[n.Repo]; ok {
 		v.Repo = b.taskRepo(&r)
 		if b.cfg.RepoFile != nil {

@@ -48,7 +48,7 @@ func Fixtures() []Fixture {
 			Repo: Repo{Name: "mirror", URL: "http://mirror.example.net/some/tree", Kernel: "repo/mirror/vmlinuz", Initrds: []string{"repo/mirror/initrd.img", "repo/mirror/more.img"}},
 		}},
 		{Name: "arm64-virtio-https", turn: 2, Params: map[string]any{"ssh_keys": []any{"ssh-ed25519 AAAAC3Nz ops"}, "admin_password": "x"}, Values: Values{
-			Server: "https://muster.example.net:8443", CA: "-----BEGIN CERTIFICATE-----\nMIIBdDCCARqgAwIBAgIBATAKBggqhkjOPQQDAjAQMQ4wDAYDVQQDEwVteSBDQTAe\nFw0yNjAxMDEwMDAwMDBaFw0zNjAxMDEwMDAwMDBaMBAxDjAMBgNVBAMTBW15IENB\n-----END CERTIFICATE-----\n",
+			Server: "https://muster.example.net:8443", Plain: "http://muster.example.net:8080", CA: "-----BEGIN CERTIFICATE-----\nMIIBdDCCARqgAwIBAgIBATAKBggqhkjOPQQDAjAQMQ4wDAYDVQQDEwVteSBDQTAe\nFw0yNjAxMDEwMDAwMDBaFw0zNjAxMDEwMDAwMDBaMBAxDjAMBgNVBAMTBW15IENB\n-----END CERTIFICATE-----\n",
 			Policy: "web", Handoff: "puppet", Token: "node3.1.00ff00ff", Fetch: "node3.2.0f0f0f0f", Salt: "0123456789abcdef",
 			Node: Node{ID: "node3", Hostname: "web3.example.net", MAC: "52:54:00:00:00:03", Address: "203.0.113.9", Arch: "arm64", EFI: true, Metadata: map[string]any{}},
 			Disk: Disk{Name: "vda", ByID: "/dev/disk/by-id/virtio-web3", SizeBytes: 34359738368, Serial: "web3"},

@@ -47,7 +47,11 @@ func (t *Task) step(s Stage, v Values) (step boot.Step, err error) {
 		}
 	}
 	for _, name := range s.Inject {
-		step.Inject = append(step.Inject, boot.Inject{Name: name, URL: v.File(name)})
+		u, err := v.InjectURL(name)
+		if err != nil {
+			return step, fmt.Errorf("inject %s: %w", name, err)
+		}
+		step.Inject = append(step.Inject, boot.Inject{Name: name, URL: u})
 	}
 	return step, nil
 }

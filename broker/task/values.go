@@ -16,6 +16,7 @@ import (
 type Values struct {
 	Server  string // base URL of the broker for agents and installers
 	CA      string // certificate in PEM by which an https Server is verified, or ""
+	Plain   string // base URL without TLS, at which recipes are given to loaders that can not verify CA; "": nowhere
 	Node    Node
 	Disk    Disk // that may be written; zero for a task that writes none
 	Repo    Repo
@@ -124,6 +125,18 @@ func major(version string) string {
 
 // File is the URL of a recipe, for as long as the installer has just booted.
 func (v Values) File(name string) string { return v.install(v.Fetch, "file", name) }
+
+// InjectURL is the URL of a recipe for iPXE, which knows no CA but those that it was built with, and of many builds no TLS.
+func (v Values) InjectURL(name string) (string, error) {
+	if v.CA == "" {
+		return v.File(name), nil
+	}
+	if v.Plain == "" {
+		return "", errors.New("iPXE can not verify the broker's own CA: start muster serve with --plain-secrets, and the network reads what it fetches")
+	}
+	v.Server = v.Plain
+	return v.File(name), nil
+}
 
 // Files is the URL below which recipes lie, with a slash at its end.
 func (v Values) Files() string { return v.install(v.Fetch, "file", "") }

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -28,6 +29,7 @@ import (
 	"muster/agent/facts"
 	"muster/boot/pin"
 	"muster/boot/pin/pintest"
+	"muster/tools/storm"
 )
 
 func TestMain(m *testing.M) {
@@ -55,7 +57,7 @@ func TestLife(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"serve": serveCmd, "kill9": kill9Cmd, "boot": bootCmd, "checkin": checkinCmd, "post": postCmd,
+			"serve": serveCmd, "kill9": kill9Cmd, "boot": bootCmd, "walk": walkCmd, "checkin": checkinCmd, "post": postCmd,
 			"order": orderCmd, "report": reportCmd, "stage": stageCmd, "handoff": handoffCmd, "image": imageCmd, "load": loadCmd, "agent": agentCmd,
 			"as": asCmd, "asroot": asrootCmd,
 		},
@@ -182,6 +184,33 @@ func bootCmd(ts *testscript.TestScript, neg bool, args []string) {
 	answer(ts, neg, code, body)
 	if m := regexp.MustCompile(`muster\.token=([^ ']+)`).FindStringSubmatch(body); m != nil {
 		ts.Setenv("TOKEN", m[1])
+	}
+}
+
+// walk follows a machine's script as its iPXE does, up to what it starts: walk mac=M arch=uefi. A line tells a file that it
+// fetched, with the sum of what came.
+func walkCmd(ts *testscript.TestScript, neg bool, args []string) {
+	q := url.Values{}
+	for _, a := range args {
+		k, v, _ := strings.Cut(a, "=")
+		q.Set(k, v)
+	}
+	m := storm.Machine{}
+	var ok bool
+	if m.Profile, ok = storm.ProfileNamed(q.Get("arch")); !ok {
+		ts.Fatalf("there is no firmware %q", q.Get("arch"))
+	}
+	if m.Profile.Arch.EFI() {
+		q.Set("platform", "efi")
+	}
+	q.Del("arch")
+	b := m.Follow(context.Background(), ts.Getenv("URL")+"/boot/ipxe?"+q.Encode())
+	for _, r := range b.Requests {
+		fmt.Fprintf(ts.Stdout(), "%s: %s %s\n", r.Asked, r.Answer, r.SHA256)
+	}
+	fmt.Fprintf(ts.Stdout(), "%s: %s\n%s\n", b.End, b.Why, strings.Join(b.Screen, "\n"))
+	if neg == (b.End == storm.EndKernel) {
+		ts.Fatalf("the machine ends with %s: %s", b.End, b.Why)
 	}
 }
 

@@ -2,7 +2,9 @@ package storm
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -82,8 +84,11 @@ func (s *session) httpBody(method, target string, q *Request) ([]byte, error) {
 		return nil, err
 	}
 	defer a.Body.Close()
-	head, n, err := read(a.Body)
-	q.Bytes, q.Answer = n, a.Status
+	sum := sha256.New()
+	head, n, err := read(io.TeeReader(a.Body, sum))
+	if q.Bytes, q.Answer = n, a.Status; n > 0 {
+		q.SHA256 = hex.EncodeToString(sum.Sum(nil))
+	}
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("after %d bytes: %w", n, err)

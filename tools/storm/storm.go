@@ -31,6 +31,7 @@ type Request struct {
 	Asked  string        `json:"asked"`
 	Answer string        `json:"answer"`
 	Bytes  int64         `json:"bytes,omitempty"`
+	SHA256 string        `json:"sha256,omitempty"` // of a file that came by HTTP
 	Took   time.Duration `json:"took_ns"`
 	Failed bool          `json:"failed,omitempty"` // no answer, or an error; loaders ask for some files on the chance
 }
@@ -73,8 +74,18 @@ const (
 func (m Machine) Boot(ctx context.Context, w *Wire) Boot {
 	s := &session{ctx: ctx, m: m, wire: w, seen: map[string]bool{}}
 	s.log.Loader = "firmware"
-	end := s.firmware()
-	s.log.End, s.log.Why = end.kind, end.why
+	return s.ended(s.firmware())
+}
+
+// Follow is the machine from where its iPXE has an address and is told a URL: any host that reaches the server can be it.
+func (m Machine) Follow(ctx context.Context, url string) Boot {
+	s := &session{ctx: ctx, m: m, seen: map[string]bool{}}
+	s.log.Loader = "ipxe"
+	return s.ended(s.chain(url))
+}
+
+func (s *session) ended(e ending) Boot {
+	s.log.End, s.log.Why = e.kind, e.why
 	return s.log
 }
 

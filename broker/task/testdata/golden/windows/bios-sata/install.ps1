@@ -20,6 +20,23 @@ function Send-Call([string]$url, [hashtable]$form = @{}) {
 function Send-Quietly([string]$url, [hashtable]$form = @{}) {
     try { Send-Call $url $form } catch { Write-Host "muster: $_" }
 }
+# The network may come long after wpeinit has ended. It is false when the broker waits for this install no more.
+function Send-UntilHeard([string]$url) {
+    $wait = 1
+    while ($true) {
+        $status = 0
+        try {
+            Send-Call $url
+            return $true
+        } catch {
+            Write-Host "muster: $_"
+            if ($_.Exception.Response) { $status = [int]$_.Exception.Response.StatusCode }
+        }
+        if ($status -eq 404) { return $false }
+        Start-Sleep $wait
+        $wait = [Math]::Min(60, 2 * $wait)
+    }
+}
 function Invoke-Program([string]$name, [string[]]$words) {
     & $name @words | Write-Host
     if ($LASTEXITCODE -ne 0) { throw "$name ended with status $LASTEXITCODE" }
@@ -60,7 +77,7 @@ function Expand-Edition {
 try {
     . "$system\disk.ps1"
     $disk = Find-ChosenDisk
-    Send-Quietly 'http://192.0.2.10:8080/node/v1/install/node1.1.00ff00ff/phase/partition'
+    if (-not (Send-UntilHeard 'http://192.0.2.10:8080/node/v1/install/node1.1.00ff00ff/phase/partition')) { throw 'the broker waits for this install no more: nothing was written' }
     Initialize-ChosenDisk $disk
     Send-Quietly 'http://192.0.2.10:8080/node/v1/install/node1.1.00ff00ff/phase/fetch'
     Expand-Edition
@@ -76,17 +93,4 @@ try {
     Read-Host 'muster: nothing more is done; Enter restarts the machine'
     exit 1
 }
-$wait = 1
-while ($true) {
-    $status = 0
-    try {
-        Send-Call $done
-        break
-    } catch {
-        Write-Host "muster: $_"
-        if ($_.Exception.Response) { $status = [int]$_.Exception.Response.StatusCode }
-    }
-    if ($status -eq 404) { break } # the broker waits for it no more
-    Start-Sleep $wait
-    $wait = [Math]::Min(60, 2 * $wait)
-}
+Send-UntilHeard $done | Out-Null
