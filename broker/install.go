@@ -127,7 +127,7 @@ func (b *Broker) begin(n *Node, t *task.Task, stage int, disk *facts.Disk, wipe 
 		if err := b.fits(n, t); err != nil {
 			return b.failNode(n, "broker", err.Error())
 		}
-		events = append(events, b.order(n, facts.OrderReboot, fmt.Sprintf("stage %s boots the installer", s.Name)))
+		events = append(events, b.order(n, facts.OrderReboot, fmt.Sprintf("stage %s boots %s", s.Name, boots[s.Step])))
 	case s.Order == facts.OrderWriteImage:
 		held, err := b.countStart(n)
 		if held != nil || err != nil {
@@ -161,7 +161,7 @@ func (b *Broker) begin(n *Node, t *task.Task, stage int, disk *facts.Disk, wipe 
 }
 
 // boots says of a step what it boots.
-var boots = map[boot.StepKind]string{boot.StepLocal: "the local disk", boot.StepKernel: "an installer", boot.StepWinPE: "an installer", boot.StepChain: "another loader"}
+var boots = map[boot.StepKind]string{boot.StepLocal: "the local disk", boot.StepKernel: "a kernel of its own", boot.StepWinPE: "WinPE", boot.StepChain: "another loader"}
 
 func targetOf(d *facts.Disk) *facts.Target {
 	if d == nil {

@@ -254,13 +254,19 @@ func firstBoot(t *testing.T, option string, v Values) (args, out []byte) {
 	if v.CA != "" {
 		put(t, filepath.Join(dir, "etc/muster/ca.pem"), 0o644, file(t, v, "/etc/muster/ca.pem").Content)
 	}
-	put(t, filepath.Join(dir, "script"), 0o755, strings.ReplaceAll(script, "=/etc/muster/", "="+dir+"/etc/muster/"))
+	here := strings.NewReplacer("=/etc/muster/", "="+dir+"/etc/muster/", " /var/", " "+dir+"/var/", " /root/", " "+dir+"/root/")
+	put(t, filepath.Join(dir, "script"), 0o755, here.Replace(script))
+	recipe := filepath.Join(dir, "var/log/installer/autoinstall-user-data")
+	put(t, recipe, 0o644, "password: $6$")
 	put(t, filepath.Join(dir, "bin", "curl"), 0o755, fmt.Sprintf("#!/bin/sh\necho \"curl $*\" >>%s/args\nexec %s \"$@\" -m 0 %s\n", dir, curl, option))
 	put(t, filepath.Join(dir, "bin", "sleep"), 0o755, fmt.Sprintf("#!/bin/sh\necho \"sleep $*\" >>%s/args\n", dir))
 	cmd := exec.CommandContext(t.Context(), "sh", filepath.Join(dir, "script"))
 	cmd.Env = []string{"PATH=" + filepath.Join(dir, "bin") + ":/usr/bin:/bin:/usr/sbin:/sbin", "http_proxy="}
 	if out, err = cmd.CombinedOutput(); err != nil {
 		t.Fatalf("the script: %v\n%s", err, out)
+	}
+	if st, err := os.Stat(recipe); err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("what the installer left: %v, %v; want it for root alone", st.Mode(), err)
 	}
 	if args, err = os.ReadFile(filepath.Join(dir, "args")); err != nil {
 		t.Fatal(err)

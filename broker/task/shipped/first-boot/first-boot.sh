@@ -7,6 +7,10 @@ token=/etc/muster/token
 {{- if .CA}}
 ca=/etc/muster/ca.pem
 {{- end}}
+# Installers leave their recipe there, with hashes of passwords and with tokens that are over.
+for left in /var/log/installer /var/log/anaconda /var/adm/autoinstall /root/anaconda-ks.cfg /root/original-ks.cfg; do
+	[ ! -e $left ] || chmod -R go-rwx $left
+done
 {{- if eq (index .Param "grow") "last"}}
 # The last partition is as large as the disk allows; a root file system in it follows while it is mounted. One that is as
 # large already stays as it is, and a system without the program starts all the same.
