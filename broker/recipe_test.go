@@ -280,7 +280,7 @@ func TestInstallsWaitForTheirTurn(t *testing.T) {
 	for i, want := range []struct {
 		kind  boot.StepKind
 		waits string
-	}{{boot.StepKernel, "installer"}, {boot.StepRamdisk, "place 1 in the queue"}, {boot.StepRamdisk, "place 2 in the queue"}} {
+	}{{boot.StepKernel, "boots a kernel of its own"}, {boot.StepRamdisk, "place 1 in the queue"}, {boot.StepRamdisk, "place 2 in the queue"}} {
 		if kind, waits := turn(i); kind != want.kind || !strings.Contains(waits, want.waits) {
 			t.Errorf("node %d: %s, %q; want %s, %q", i, kind, waits, want.kind, want.waits)
 		}
