@@ -47,7 +47,7 @@ func (t *Task) step(s Stage, v Values) (step boot.Step, err error) {
 		}
 	}
 	for _, name := range s.Inject {
-		u, err := v.InjectURL(name)
+		u, err := v.LoaderFile(name)
 		if err != nil {
 			return step, fmt.Errorf("inject %s: %w", name, err)
 		}

@@ -126,13 +126,14 @@ func major(version string) string {
 // File is the URL of a recipe, for as long as the installer has just booted.
 func (v Values) File(name string) string { return v.install(v.Fetch, "file", name) }
 
-// InjectURL is the URL of a recipe for iPXE, which knows no CA but those that it was built with, and of many builds no TLS.
-func (v Values) InjectURL(name string) (string, error) {
+// LoaderFile is the URL of a recipe for a boot loader: iPXE knows no CA but those that it was built with, and of many builds
+// no TLS, as ESXi's mboot.
+func (v Values) LoaderFile(name string) (string, error) {
 	if v.CA == "" {
 		return v.File(name), nil
 	}
 	if v.Plain == "" {
-		return "", errors.New("iPXE can not verify the broker's own CA: start muster serve with --plain-secrets, and the network reads what it fetches")
+		return "", errors.New("a boot loader can not verify the broker's own CA: start muster serve with --plain-secrets, and the network reads what it fetches")
 	}
 	v.Server = v.Plain
 	return v.File(name), nil
