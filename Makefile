@@ -13,7 +13,7 @@ PACKAGES = qemu-system-x86 seabios ipxe-qemu ovmf iproute2 ipxe shim-signed grub
 
 export CGO_ENABLED = 0
 
-.PHONY: all build run deps test test-short test-lab test-boot test-ramdisk test-install bench-facts bench-ramdisk bench-boot bench-broker bench-image race fuzz lint clean
+.PHONY: all build run deps test test-short test-lab test-boot test-ramdisk test-install test-openapi bench-facts bench-ramdisk bench-boot bench-broker bench-image race fuzz lint clean
 
 all: build
 
