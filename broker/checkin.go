@@ -48,6 +48,9 @@ func (b *Broker) CheckIn(ctx context.Context, key string, in *facts.CheckIn) (*f
 				return nil, err
 			}
 		}
+		if o.Node != nil && o.Node.ID != n.ID {
+			n = o.Node.arrive(n)
+		}
 		events, want, err := b.learn(tx, n, r, o)
 		if err != nil {
 			return nil, err
