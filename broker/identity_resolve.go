@@ -238,7 +238,7 @@ func (o outcome) bySerial(v view) outcome {
 // serial of the node: that one got the token by a UUID that several machines share.
 func resolveToken(v view, k Keys) (o outcome, ok bool) {
 	t := v.Token
-	if !t.registered() {
+	if !t.Facts.Known() {
 		if o, ok := resolveExpected(v, k); ok {
 			return o, true
 		}

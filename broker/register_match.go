@@ -20,7 +20,7 @@ func (c *claim) match(tx Tx) (n *Node, warnings []string, err error) {
 	case len(o.Merge) > 0:
 		return nil, nil, c.conflict("its ids are those of nodes %s: delete those that it is not, or let it boot, which makes them one",
 			strings.Join(nodeIDs(append([]*Node{o.Node}, o.Merge...)), " and "))
-	case o.Verdict == isNode && o.replaced(c.keys):
+	case o.Node != nil && o.replaced(c.keys):
 		o = outcome{Verdict: isNew, Keys: c.keys, Notes: []note{{"serial-shared", o.Node, c.keys.Serial}}}
 	}
 	for _, x := range o.Notes {
@@ -33,7 +33,12 @@ func (c *claim) match(tx Tx) (n *Node, warnings []string, err error) {
 			return nil, nil, c.conflict("node %s has its MAC and serial, and UUID %s", o.Node.ID, o.Node.Keys.UUID)
 		}
 	}
-	if o.Verdict == isNode && serialsDiffer(o.Node.Keys, c.keys) {
+	for _, other := range v.Serial {
+		if o.Node != nil && other.ID != o.Node.ID && other.bySerialAlone(c.keys) {
+			return nil, nil, c.conflict("its ids are those of nodes %s and %s: delete the one that it is not", o.Node.ID, other.ID)
+		}
+	}
+	if o.Node != nil && serialsDiffer(o.Node.Keys, c.keys) {
 		return nil, nil, c.conflict("node %s has serial %s", o.Node.ID, o.Node.Keys.Serial)
 	}
 	c.keys = o.Keys
@@ -51,13 +56,13 @@ func (o outcome) replaced(k Keys) bool {
 // registered by other ids: by another of its NICs, by a serial that no boot protocol shows, by a UUID in the other order
 // of bytes. Its node was made for want of them, and is merged into the registered one.
 func resolveExpected(v view, k Keys) (o outcome, ok bool) {
-	switch expected := v.expected(k); len(expected) {
-	case 0:
-		return outcome{}, false
-	case 1:
-		o = outcome{Verdict: isNode, Node: expected[0], Keys: k, Merge: []*Node{v.Token}}
-	default:
+	switch expected := v.expected(k); {
+	case len(expected) > 1:
 		return conflictOf("many", expected...), true
+	case len(expected) == 0 || expected[0].ID == v.Token.ID:
+		return outcome{}, false
+	default:
+		o = outcome{Verdict: isNode, Node: expected[0], Keys: k, Merge: []*Node{v.Token}}
 	}
 	n := o.Node
 	if n.Keys.UUID != "" && k.UUID != "" && n.Keys.UUID == swappedUUID(k.UUID) {
@@ -90,17 +95,23 @@ func (v view) expected(k Keys) (nodes []*Node) {
 			nodes = append(nodes, n)
 		}
 	}
+	add(v.Token)
 	add(v.UUID)
 	add(v.Swapped)
 	for _, n := range v.MACs {
 		add(n)
 	}
 	for _, n := range v.Serial {
-		if len(n.Keys.MACs) == 0 && n.Keys.UUID == "" && serialsEqual(n.Keys, k) {
+		if n.bySerialAlone(k) {
 			add(n)
 		}
 	}
 	return nodes
+}
+
+// bySerialAlone says that the node is known by the serial of the ids, and by nothing else.
+func (n *Node) bySerialAlone(k Keys) bool {
+	return len(n.Keys.MACs) == 0 && n.Keys.UUID == "" && serialsEqual(n.Keys, k)
 }
 
 // arrive has a registered node go on as the machine that another node was made for when it booted.

@@ -123,6 +123,13 @@ func TestARegisteredNodeIsNotMergedAway(t *testing.T) {
 	if err != nil || reply.Order.Kind != facts.OrderWait || !strings.Contains(reply.Order.Because, two[0]+" or "+two[1]) {
 		t.Errorf("the machine of two nodes is told %+v, %v", reply, err)
 	}
+	// By a NIC as one machine, by its serial as another, and it boots by that NIC.
+	two = register(t, b, broker.Registration{MACs: []string{"52:54:00:bb:00:05"}}, broker.Registration{Serial: "SN0005", Installed: true})
+	boots = token(t, b, boot.Client{MAC: mac(t, "52:54:00:bb:00:05")})
+	reply, err = report(t.Context(), b, "d", boots, withSerial(machineWith("", "52:54:00:bb:00:05"), "SN0005"))
+	if err != nil || reply.Order.Kind != facts.OrderWait || !strings.Contains(reply.Order.Because, two[0]+" or "+two[1]) {
+		t.Errorf("the machine of two nodes is told %+v, %v", reply, err)
+	}
 	// Another sled of the same chassis shows the serial of a registered one.
 	sled := register(t, b, broker.Registration{MACs: []string{"52:54:00:cc:00:01"}, Serial: "CHASSIS7"})[0]
 	if n := registered(t, b, "c", withSerial(machineWith("8b3b2a52-9f4e-4d2b-a1f7-0c6a5c1d2e3f", "52:54:00:cc:00:02"), "CHASSIS7")); n.ID == sled {
@@ -295,7 +302,7 @@ func TestTwinsMayShareASerial(t *testing.T) {
 }
 
 // TestRegisteredMachinesAreNoStrangers: a list of machines that have not come yet leaves the room of those that nobody
-// told of, and a restart does not change that.
+// told of.
 func TestRegisteredMachinesAreNoStrangers(t *testing.T) {
 	b := bareBroker(t, broker.Config{Strangers: 2})
 	var list []broker.Registration
