@@ -130,10 +130,60 @@ func TestARegisteredNodeIsNotMergedAway(t *testing.T) {
 	if err != nil || reply.Order.Kind != facts.OrderWait || !strings.Contains(reply.Order.Because, two[0]+" or "+two[1]) {
 		t.Errorf("the machine of two nodes is told %+v, %v", reply, err)
 	}
+	// It boots by a NIC on USB that was registered, which its agent does not count, and its serial is another's.
+	two = register(t, b, broker.Registration{MACs: []string{"52:54:00:bb:00:06"}, Hostname: "r12n06"}, broker.Registration{Serial: "SN0006", Installed: true})
+	boots = token(t, b, boot.Client{MAC: mac(t, "52:54:00:bb:00:06")})
+	usb := withSerial(machineWith("", "52:54:00:bb:00:06"), "SN0006")
+	usb.NICs[0].Bus = "usb"
+	if reply, err = report(t.Context(), b, "e", boots, usb); err != nil || !strings.Contains(reply.Order.Because, two[0]+" or "+two[1]) {
+		t.Errorf("the machine of two nodes is told %+v, %v", reply, err)
+	}
 	// Another sled of the same chassis shows the serial of a registered one.
 	sled := register(t, b, broker.Registration{MACs: []string{"52:54:00:cc:00:01"}, Serial: "CHASSIS7"})[0]
 	if n := registered(t, b, "c", withSerial(machineWith("8b3b2a52-9f4e-4d2b-a1f7-0c6a5c1d2e3f", "52:54:00:cc:00:02"), "CHASSIS7")); n.ID == sled {
 		t.Error("the other sled was taken for the registered one")
+	}
+}
+
+// TestAnotherMachineThanWasRegistered: its serial or its UUID speaks against the node whose NIC it has. It waits, and the
+// node waits for an operator.
+func TestAnotherMachineThanWasRegistered(t *testing.T) {
+	for want, said := range map[string]broker.Registration{
+		"serial-mismatch": {MACs: []string{mac2}, Serial: "OTHER99"},
+		"uuid-mismatch":   {MACs: []string{mac2}, UUID: uuidB},
+	} {
+		b := newBroker(t)
+		id := register(t, b, said)[0]
+		before := node(t, b, id)
+		reply, err := report(t.Context(), b, "a", token(t, b, boot.Client{MAC: mac(t, mac1)}), withSerial(machineWith(uuidA, mac1, mac2), "ABC1234"))
+		if err != nil || reply.Order.Kind != facts.OrderWait || !strings.Contains(reply.Order.Because, want) {
+			t.Errorf("%s: %+v, %v", want, reply, err)
+		}
+		if n := node(t, b, id); !strings.Contains(n.Conflict, want) || n.Facts != nil || !cmp.Equal(before.Keys, n.Keys) {
+			t.Errorf("%s: the node is %+v", want, n.Node)
+		}
+	}
+}
+
+// TestARegisteredMachineTakesNoIdsOfAnother: who was told of comes with a MAC and the UUID of a node that is known. They
+// stay there, and both journals tell.
+func TestARegisteredMachineTakesNoIdsOfAnother(t *testing.T) {
+	b := newBroker(t)
+	a := registered(t, b, "a", machineWith(uuidA, mac1))
+	id := register(t, b, broker.Registration{MACs: []string{mac2}, Installed: true})[0]
+	first, err := report(t.Context(), b, "b", token(t, b, boot.Client{MAC: mac(t, mac3)}), nil)
+	if err != nil || !first.WantFacts {
+		t.Fatalf("an agent that tells no facts yet: %+v, %v", first, err)
+	}
+	reply, err := report(t.Context(), b, "b", "", machineWith(uuidA, mac1, mac2, mac3))
+	if err != nil || reply.Node != id || reply.Order.Kind != facts.OrderReboot || reply.Order.ID <= first.Order.ID {
+		t.Fatalf("%+v after order %d, %v; want node %s to boot its disk", reply, first.Order.ID, err, id)
+	}
+	if n := node(t, b, id); !slices.Equal(n.Keys.MACs, []string{mac2, mac3}) || n.Keys.UUID != "" {
+		t.Errorf("it has %+v", n.Keys)
+	}
+	if after := node(t, b, a.ID); !cmp.Equal(a.Keys, after.Keys) || len(conflicts(t, b, a.ID)) != 2 || len(conflicts(t, b, id)) != 2 {
+		t.Errorf("the other has %+v; the journals tell %q, %q", after.Keys, conflicts(t, b, a.ID), conflicts(t, b, id))
 	}
 }
 
@@ -147,6 +197,7 @@ func TestRegisteringSaysWhatIsWrong(t *testing.T) {
 	register(t, b, broker.Registration{MACs: []string{mac2}, Hostname: "r12n02"})
 	free := machineWith(uuidB, mac3)
 	registered(t, b, "c", free) // node3, of policy all
+	register(t, b, broker.Registration{Serial: "SN0009"})
 	if _, err := b.Next(t.Context(), boot.Client{MAC: mac(t, "52:54:00:aa:00:04")}); err != nil {
 		t.Fatal(err)
 	}
@@ -186,7 +237,8 @@ func TestRegisteringSaysWhatIsWrong(t *testing.T) {
 		{broker.Registration{MACs: []string{mac1}, UUID: "8b3b2a52-9f4e-4d2b-a1f7-0c6a5c1d2e3f"}, "nodes[1]: uuid-mismatch"},
 		{broker.Registration{MACs: []string{mac1}, Serial: "OTHER99"}, "nodes[1]: serial-mismatch"},
 		{broker.Registration{MACs: []string{mac1}, UUID: uuidA, Serial: "OTHER99"}, "nodes[1]: node node1 has serial abc1234"},
-		{broker.Registration{MACs: []string{"52:54:00:aa:00:04", "52:54:00:aa:00:05"}}, "nodes[1]: its ids are those of nodes node4 and node5"},
+		{broker.Registration{MACs: []string{"52:54:00:aa:00:04", "52:54:00:aa:00:05"}}, "nodes[1]: its ids are those of nodes node5 and node6"},
+		{broker.Registration{MACs: []string{mac2}, Serial: "SN0009"}, "nodes[1]: its ids are those of nodes node2 and node4"},
 		{broker.Registration{MACs: []string{"52:54:00:dd:00:02"}, Hostname: "r12n02"}, "nodes[1]: hostname r12n02 is that of node node2, which has MAC " + mac2},
 		{broker.Registration{MACs: []string{mac1}, Hostname: "r12n09"}, "nodes[1]: node r12n01 was named by policy web"},
 		{broker.Registration{MACs: []string{mac1}, Pin: "all"}, "nodes[1]: node r12n01 is bound to policy web"},
@@ -238,6 +290,12 @@ func TestRegisteringAgain(t *testing.T) {
 			func(n *broker.Record) bool {
 				return n.Pin == "shut" && n.Hostname == "r12n01" && n.State == broker.Manageable && n.Policy == ""
 			}, ""},
+		{"known, approved, installed", func(t *testing.T, b *broker.Broker) {
+			knows(t, b)
+			if _, err := b.Do(t.Context(), "node1", broker.Act{Verb: "unprotect", Who: "tester"}); err != nil {
+				t.Fatal(err)
+			}
+		}, broker.Registration{MACs: []string{mac1}, Installed: true}, "changed", func(n *broker.Record) bool { return n.State == broker.Active && n.Protected }, ""},
 		{"known, installed", knows, broker.Registration{MACs: []string{mac1}, Installed: "razor"}, "changed",
 			func(n *broker.Record) bool { return n.State == broker.Active && n.Installed == "razor" }, ""},
 		{"known under more ids", knows, broker.Registration{MACs: []string{mac1, mac3}, Serial: "ABC1234"}, "unchanged",

@@ -215,7 +215,7 @@ func callsOf(nodes []broker.Registration) (calls [][]broker.Registration, err er
 }
 
 // inCall is a machine's place in a call, as the server names it.
-var inCall = regexp.MustCompile(`^nodes\[(\d+)\]`)
+var inCall = regexp.MustCompile(`^nodes\[(\d{1,4})\]`)
 
 // refused names a machine by its place in the file.
 func refused(err error, file *broker.RegistrationFile, done int) error {
@@ -223,7 +223,7 @@ func refused(err error, file *broker.RegistrationFile, done int) error {
 	if m == nil {
 		return fmt.Errorf("%w (%d machines were registered before it)", err, done)
 	}
-	i, _ := strconv.Atoi(m[1])
+	i, _ := strconv.Atoi(m[1]) // of few digits
 	if i += done; i >= len(file.Places) {
 		return err
 	}
