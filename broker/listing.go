@@ -301,7 +301,7 @@ func (l *listing) ask(tx Tx, s *Listed) (rule.Result, error) {
 	if err != nil {
 		return rule.Result{}, err
 	}
-	env, err := l.cat.environment(n)
+	env, err := l.cat.environment(n, l.cat.reads(l.where))
 	if err != nil {
 		return rule.Result{}, err
 	}
