@@ -100,7 +100,7 @@ func (f *Facts) tree(of sections) (map[string]any, error) {
 		}
 	}
 	if of != nil && f.doc != nil {
-		tree, err := of.in(f.doc)
+		tree, err := of.in(string(f.doc))
 		if err != nil {
 			return nil, fmt.Errorf("read facts %s: %w", f.Hash, err)
 		}

@@ -51,8 +51,8 @@ func (of sections) and(more sections) sections {
 }
 
 // in decodes these members of a JSON object, and passes over the others without a look at what is in them.
-func (of sections) in(doc []byte) (map[string]any, error) {
-	object := gjson.ParseBytes(doc)
+func (of sections) in(doc string) (map[string]any, error) {
+	object := gjson.Parse(doc)
 	if !object.IsObject() {
 		return nil, errors.New("it is no JSON object")
 	}
@@ -132,8 +132,8 @@ func glanceOf(p program) *glance {
 // judge is what the rule says; unsure means that the whole node must be asked: why a section is incomplete stands there.
 func (g *glance) judge(s *Listed) (r rule.Result, unsure bool, err error) {
 	doc := s.Facts
-	if doc == nil {
-		doc = []byte(`{"schema":0}`) // every fact is unknown
+	if doc == "" {
+		doc = `{"schema":0}` // every fact is unknown
 	}
 	known, err := g.sections.in(doc)
 	if err != nil {

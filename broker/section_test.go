@@ -88,7 +88,7 @@ func TestAGlanceJudgesAsTheWholeNodeDoes(t *testing.T) {
 			}
 			want := p.eval(env)
 			listed := InList(n)
-			listed.Facts = f.Fresh()
+			listed.Facts = string(f.Fresh())
 			got, unsure, err := g.judge(&listed)
 			if err != nil || unsure != (name == "lacking" && strings.Contains(text, "disks")) {
 				t.Errorf("%s of %s: unsure %t, %v", text, name, unsure, err)
@@ -125,7 +125,7 @@ func FuzzSections(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, doc []byte) {
 		of := sections{"a": true, "b": true}
-		_, _ = of.in(doc)
+		_, _ = of.in(string(doc))
 		var all map[string]any
 		d := json.NewDecoder(bytes.NewReader(doc))
 		d.UseNumber()
@@ -141,7 +141,7 @@ func FuzzSections(f *testing.F) {
 		if err != nil {
 			return // a number that no float64 holds
 		}
-		got, err := of.in(doc)
+		got, err := of.in(string(doc))
 		if diff := cmp.Diff(want, any(got)); diff != "" || err != nil {
 			t.Errorf("%q: %v (-want +got):\n%s", doc, err, diff)
 		}
