@@ -12,9 +12,15 @@ type question struct {
 	sections sections
 }
 
-// about is the question for these tags: their rules read what those of the tags read that they refer to.
+// about is the question for those of these tags that there are. Their rules read what those of the tags read that they
+// refer to.
 func (c *catalog) about(tags []string) question {
-	q := question{slices.Sorted(slices.Values(tags)), sections{}}
+	q := question{sections: sections{}}
+	for _, name := range slices.Compact(slices.Sorted(slices.Values(tags))) {
+		if c.programs[name] != nil {
+			q.tags = append(q.tags, name)
+		}
+	}
 	seen := map[string]bool{}
 	for next := slices.Clone(tags); len(next) > 0; {
 		name := next[0]
@@ -45,16 +51,14 @@ const maxEditions = 32
 
 // succeed has the catalog know what it changes of the one before.
 func (c *catalog) succeed(old *catalog) {
-	changed := c.unlike(old)
-	add := func(rules string, more ...string) {
-		if rules != c.rules && len(c.editions) < maxEditions && !slices.ContainsFunc(c.editions, func(e edition) bool { return e.rules == rules }) {
-			tags := slices.DeleteFunc(c.dependents(append(more, changed...)), func(name string) bool { return c.programs[name] == nil })
-			c.editions = append(c.editions, edition{rules, c.about(tags)})
+	changed := c.dependents(c.unlike(old))
+	for _, e := range append([]edition{{rules: old.rules}}, old.editions...) {
+		known := e.rules == c.rules || slices.ContainsFunc(c.editions, func(x edition) bool { return x.rules == e.rules })
+		if known || len(c.editions) == maxEditions {
+			continue
 		}
-	}
-	add(old.rules)
-	for _, e := range old.editions {
-		add(e.rules, e.since.tags...)
+		e.since = c.about(append(slices.Clone(changed), e.since.tags...))
+		c.editions = append(c.editions, e)
 	}
 }
 
