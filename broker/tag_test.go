@@ -23,6 +23,7 @@ func TestRuleIsKeptAsWritten(t *testing.T) {
 		{"a map in JSON", `{"kind":"Tag","name":"a","rule":{"conditions":[{"op":"gt","field":"cpus","value":5.0}]}}`, `{"conditions":[{"field":"cpus","op":"gt","value":5.0}]}`},
 		{"a map in YAML", "kind: Tag\nname: a\nrule:\n  scope: ~\n  conditions:\n  - {op: \"!eq\", args: {values: [\"{node.name}\", '5', 5, 5.0, 1e3]}}\n",
 			`{"conditions":[{"args":{"values":["{node.name}","5",5,5.0,1e3]},"op":"!eq"}],"scope":null}`},
+		{"a map of one member", "kind: Tag\nname: a\nrule:\n  conditions:\n  - op: eq\n    field: cpus\n    value: 5.0\n  - loop: {a: 5.0}\n", `{"conditions":[{"field":"cpus","op":"eq","value":5.0},{"loop":{"a":5.0}}]}`},
 		{"a map in text", "kind: Tag\nname: a\nrule: '{\"conditions\": []}'\n", `{"conditions": []}`},
 		{"a block of text", "kind: Tag\nname: a\nrule: |\n  [\"=\", 1, 1.0]\n", "[\"=\", 1, 1.0]\n"},
 	} {

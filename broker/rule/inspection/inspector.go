@@ -53,11 +53,18 @@ func (c *checker) inspectorCondition(path, word string, object map[string]any) f
 		t.check = prepare(c, path+"/value", word, value)
 	}
 	t.field = c.field(path+"/field", object["field"])
-	if s := t.field; s != nil && t.multiple == "first" && slices.ContainsFunc(s.steps, func(s step) bool { return s.kind == values }) {
+	switch f := t.field; {
+	case f == nil:
+	case t.multiple == "first" && slices.ContainsFunc(f.steps, func(s step) bool { return s.kind == values }):
 		c.fault(BadPath, path+"/field", "the first of .* depends on an order of members that muster does not keep; name the member")
+	case f.object && (word == "matches" || word == "contains"):
+		c.fault(BadPath, path+"/field", errObject, f.label)
 	}
 	return t.judge
 }
+
+// errObject is about what Python can print, in an order of members that muster does not keep.
+const errObject = "%s is an object or a list of them, which has no text here; write the path of a member"
 
 // inverted says how to invert, to those who know Ironic's way.
 func inverted(word string) string {

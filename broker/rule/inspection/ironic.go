@@ -192,13 +192,11 @@ func (a *arguments) values(name string) []*argument {
 // literal is an argument that is known when the rule is saved; what is not a string is left to who asks.
 func (a *arguments) literal(name string, code Code) any {
 	v := a.value(name)
-	for _, p := range v.parts {
-		if p.ref != nil {
-			a.c.fault(code, v.path, "%s stands in the rule as it is, and is not read of a node; write it out", name)
-			return ""
-		}
-	}
-	if v.parts == nil {
+	switch {
+	case v.reads():
+		a.c.fault(code, v.path, "%s stands in the rule as it is, and is not read of a node; write it out", name)
+		return ""
+	case v.parts == nil:
 		return v.literal
 	}
 	var b strings.Builder
@@ -212,6 +210,7 @@ func (a *arguments) literal(name string, code Code) any {
 func chain(a *arguments, op string) test {
 	list, relate := a.values("values"), relations[op]
 	force := a.c.flag(a.path+"/force_strings", a.args["force_strings"]) || a.item != nil
+	a.mixed(op, list, force)
 	return func(r *run) (bool, *Error) {
 		values := make([]any, len(list))
 		for i, v := range list {
@@ -233,6 +232,22 @@ func chain(a *arguments, op string) test {
 			}
 		}
 		return true, nil
+	}
+}
+
+// mixed speaks of numbers beside templates, which give strings.
+func (a *arguments) mixed(op string, list []*argument, force bool) {
+	reads := slices.ContainsFunc(list, (*argument).reads)
+	numbers := slices.ContainsFunc(list, func(v *argument) bool { return exact(v.literal) != nil })
+	const numeric = "to compare numbers write {op: %s, field: inventory.cpu.count, value: 16}"
+	switch {
+	case !reads:
+	case op == "eq" && numbers && !force:
+		a.c.warn(a.path, "a template gives a string, which no number is equal to: write force_strings: true")
+	case numbers && !force:
+		a.c.fault(BadValue, a.path, "a template gives a string, which has no order with a number; "+numeric, op)
+	case op != "eq":
+		a.c.warn(a.path, "texts are compared, of which \"9\" comes behind \"16\": "+numeric, op)
 	}
 }
 

@@ -20,7 +20,7 @@ type matcher struct {
 func (m *matcher) match(r *run, path string, v any) (bool, *Error) {
 	s, ok := text(v)
 	if !ok {
-		return false, &Error{Code: RuleFailed, Path: path, Msg: "an object has no text here, because its members have no order: name one of them"}
+		return false, &Error{Code: RuleFailed, Path: path, Msg: fmt.Sprintf(errObject, "this")}
 	}
 	if err := r.charge(path, 1+len(s)*m.weight/16); err != nil {
 		return false, err
@@ -42,7 +42,7 @@ func (c *checker) pattern(path string, raw any, full bool) *matcher {
 	}
 	read, err := readPattern(src)
 	if err == nil {
-		_, _, err = rule.CompilePattern(src) // before anything stands around it: a)(b is none
+		_, _, err = rule.CompilePattern(inGo(src, read.lines)) // before anything stands around it: a)(b is none
 	}
 	if err != nil {
 		c.fault(BadRegex, path, "%v", err)

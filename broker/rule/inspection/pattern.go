@@ -5,11 +5,11 @@ import (
 	"strings"
 )
 
-// pyEscapes are the letters that may stand behind a backslash in Python's patterns and mean the same in RE2, as far as
-// ASCII goes; in a class, in lower case, without those that are no characters.
+// pyEscapes are the letters that may stand behind a backslash in Python's patterns and can be said in RE2; in a class
+// there is no way to say all but some.
 const (
 	pyEscapes      = "AbBdDsSwWZafnrtvx"
-	pyClassEscapes = "dDsSwWafnrtvx"
+	pyClassEscapes = "dDswafnrtvx"
 )
 
 const rewrite = "rewrite it, or use several conditions, with invert or ! where that is needed"
@@ -90,7 +90,7 @@ func (s *scanner) escape(letters string) (says string) {
 	case letter == 'x' && strings.HasPrefix(s.src[s.pos:], "{"):
 		return `\x{ as Python has it; write \xhh, or the character`
 	case isLetter(letter) && !strings.ContainsRune(letters, rune(letter)):
-		return word + " as Python has it here; write the character, or a class such as [0-9a-f]"
+		return word + " as Python has it here, or Python has it not; write the character, or a class such as [0-9a-f]"
 	}
 	return ""
 }
@@ -149,40 +149,52 @@ func (s *scanner) group() (says string) {
 	return ""
 }
 
-// inGo is a pattern that was read, for RE2: \Z is its \z, and where lines are not asked for, $ stands before a newline
-// at the end of the text, too.
+// unicodeClasses are Python's classes of characters, alone and inside [ ]; RE2's own know ASCII only.
+var unicodeClasses = map[byte][2]string{
+	'd': {`\p{Nd}`, `\p{Nd}`},
+	'D': {`\P{Nd}`, `\P{Nd}`},
+	'w': {`[_\p{L}\p{N}]`, `_\p{L}\p{N}`},
+	'W': {`[^_\p{L}\p{N}]`, ""},
+	's': {`[\s\v\x1c-\x1f\x85\p{Z}]`, `\s\v\x1c-\x1f\x85\p{Z}`},
+	'S': {`[^\s\v\x1c-\x1f\x85\p{Z}]`, ""},
+}
+
+// inGo is a pattern that was read, for RE2: classes are those of Unicode, \Z is \z, and where lines are not asked for, $
+// stands before a newline at the end of the text, too.
 func inGo(src string, lines bool) string {
-	dollar := `(?:\n?\z)`
-	if lines {
-		dollar = "$"
-	}
 	var b strings.Builder
 	inClass := 0 // where its first member stands; 0 outside
 	for i := 0; i < len(src); i++ {
+		word := src[i : i+1]
 		switch c := src[i]; {
 		case c == '\\' && i+1 < len(src):
 			i++
-			if src[i] == 'Z' {
-				b.WriteString(`\z`)
-				continue
-			}
-			b.WriteByte(c)
-			b.WriteByte(src[i])
-			continue
+			word = escapeInGo(src[i], inClass > 0)
+		case inClass > 0 && c == ']' && i > inClass:
+			inClass = 0
 		case inClass > 0:
-			if c == ']' && i > inClass {
-				inClass = 0
-			}
 		case c == '[':
 			inClass = i + 1
 			if strings.HasPrefix(src[i+1:], "^") {
 				inClass = i + 2
 			}
-		case c == '$':
-			b.WriteString(dollar)
-			continue
+		case c == '$' && !lines:
+			word = `(?:\n?\z)`
 		}
-		b.WriteByte(src[i])
+		b.WriteString(word)
 	}
 	return b.String()
+}
+
+func escapeInGo(letter byte, inClass bool) string {
+	class, ok := unicodeClasses[letter]
+	switch {
+	case ok && inClass:
+		return class[1]
+	case ok:
+		return class[0]
+	case letter == 'Z':
+		return `\z`
+	}
+	return `\` + string(rune(letter))
 }

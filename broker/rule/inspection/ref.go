@@ -14,6 +14,7 @@ type ref struct {
 	sections []string // of facts that it is made from
 	never    bool     // muster knows it of no node
 	leaf     bool     // it is one value, as far as is known
+	object   bool     // it has members, as far as is known
 }
 
 // ref resolves what a rule reads, and says what is known of it before any node is seen.
@@ -34,6 +35,9 @@ func (c *checker) ref(path, label, root string, steps []step) *ref {
 			f.never, f.leaf = sections == "", true
 		case apart:
 			continue
+		case above:
+			rest := strings.TrimPrefix(known, name)
+			f.object = f.object || rest != "[]"
 		}
 		found = true
 		f.sections = append(f.sections, strings.Fields(sections)...)
@@ -84,7 +88,7 @@ func covers(known, read string) int {
 			return apart
 		case k[i] == "*" && i == len(k)-1:
 			return same
-		case k[i] != part && (k[i] != "*" || part == "[]") && part != "*":
+		case k[i] != part && (k[i] != "*" || part == "[]") && (part != "*" || k[i] == "[]"):
 			return apart
 		}
 	}
@@ -107,6 +111,9 @@ func (r *run) read(path string, f *ref) (values []any, gap string, err *Error) {
 		}
 	}
 	values, fail := find(r.tree(f.root), f.steps)
+	if err := r.charge(path, 1+len(values)); err != nil {
+		return nil, "", err
+	}
 	switch {
 	case why != "" && (fail != nil || !f.survives()):
 		return nil, why, nil
@@ -117,7 +124,7 @@ func (r *run) read(path string, f *ref) (values []any, gap string, err *Error) {
 	case f.never && len(values) == 0:
 		return nil, f.label + " is never known to muster", nil
 	}
-	return values, "", r.charge(path, 1+len(values))
+	return values, "", nil
 }
 
 // survives says that what is found in a section that is not whole is true all the same: a list without a member may be

@@ -123,7 +123,11 @@ func (c *checker) part(path, word string, item *loopItem) (part, error) {
 	case len(steps) > maxSteps:
 		return part{}, fmt.Errorf("%s has more than %d names", quote(word), maxSteps)
 	}
-	return part{ref: c.ref(path, strings.Trim(word, "{}"), root, steps)}, nil
+	f := c.ref(path, strings.Trim(word, "{}"), root, steps)
+	if f.object {
+		return part{}, fmt.Errorf(errObject, quote(word))
+	}
+	return part{ref: f}, nil
 }
 
 // spelled is a template as Ironic wants it.
@@ -164,11 +168,16 @@ func (a *argument) value(r *run) (v any, missing bool, err *Error) {
 		r.note(found[0])
 		s, ok := text(found[0])
 		if !ok {
-			return nil, false, &Error{Code: RuleFailed, Path: a.path, Msg: p.ref.label + " is an object, which has no text here, because its members have no order: name one of them"}
+			return nil, false, &Error{Code: RuleFailed, Path: a.path, Msg: fmt.Sprintf(errObject, p.ref.label)}
 		}
 		b.WriteString(s)
 	}
 	return b.String(), false, nil
+}
+
+// reads says that an argument is read of a node, and so is a string, always.
+func (a *argument) reads() bool {
+	return slices.ContainsFunc(a.parts, func(p part) bool { return p.ref != nil })
 }
 
 // A loopItem is what {item} stands for; nil outside of a loop.
