@@ -11,59 +11,64 @@ import (
 )
 
 // inventory are the names of an inventory as ironic-python-agent sends it (ironic_python_agent/hardware.py), with the
-// sections of facts that facts.Ironic makes them from; "" is what muster does not know.
-var inventory = map[string]string{
-	"inventory.cpu.architecture": "arch",
-	"inventory.cpu.count":        "cpu",
-	"inventory.cpu.socket_count": "cpu",
-	"inventory.cpu.model_name":   "cpu",
-	"inventory.cpu.frequency":    "cpu",
-	"inventory.cpu.flags[]":      "cpu",
+// sections of facts that facts.Ironic makes them from ("" is what muster never knows), and what the agent sends where
+// there is no such thing: it leaves no name out. unsaid is for names that it has a value for on every machine.
+var inventory = []struct {
+	path, section string
+	without       any
+}{
+	{"inventory.cpu.architecture", "arch", unsaid},
+	{"inventory.cpu.count", "cpu", unsaid},
+	{"inventory.cpu.socket_count", "cpu", unsaid},
+	{"inventory.cpu.model_name", "cpu", unsaid},
+	{"inventory.cpu.frequency", "cpu", unsaid},
+	{"inventory.cpu.flags[]", "cpu", unsaid},
 
-	"inventory.memory.total":       "memory",
-	"inventory.memory.physical_mb": "memory",
+	{"inventory.memory.total", "memory", unsaid},
+	{"inventory.memory.physical_mb", "memory", unsaid},
 
-	"inventory.disks[].name":                 "disks",
-	"inventory.disks[].size":                 "disks",
-	"inventory.disks[].rotational":           "disks",
-	"inventory.disks[].vendor":               "disks",
-	"inventory.disks[].model":                "disks",
-	"inventory.disks[].serial":               "disks",
-	"inventory.disks[].hctl":                 "disks",
-	"inventory.disks[].by_path":              "disks",
-	"inventory.disks[].logical_sector_size":  "disks",
-	"inventory.disks[].wwn":                  "disks",
-	"inventory.disks[].wwn_with_extension":   "disks",
-	"inventory.disks[].wwn_vendor_extension": "disks",
-	"inventory.disks[].uuid":                 "",
+	{"inventory.disks[].name", "disks", unsaid},
+	{"inventory.disks[].size", "disks", unsaid},
+	{"inventory.disks[].rotational", "disks", unsaid},
+	{"inventory.disks[].vendor", "disks", nil},
+	{"inventory.disks[].model", "disks", nil},
+	{"inventory.disks[].serial", "disks", nil},
+	{"inventory.disks[].hctl", "disks", nil},
+	{"inventory.disks[].by_path", "disks", nil},
+	{"inventory.disks[].logical_sector_size", "disks", unsaid},
+	{"inventory.disks[].wwn", "disks", nil},
+	{"inventory.disks[].wwn_with_extension", "disks", nil},
+	{"inventory.disks[].wwn_vendor_extension", "disks", nil},
+	{"inventory.disks[].uuid", "", unsaid},
 
-	"inventory.interfaces[].name":         "nics",
-	"inventory.interfaces[].mac_address":  "nics",
-	"inventory.interfaces[].ipv4_address": "nics",
-	"inventory.interfaces[].ipv6_address": "nics",
-	"inventory.interfaces[].has_carrier":  "nics",
-	"inventory.interfaces[].speed_mbps":   "nics",
-	"inventory.interfaces[].vendor":       "nics",
-	"inventory.interfaces[].product":      "nics",
-	"inventory.interfaces[].pci_address":  "nics",
-	"inventory.interfaces[].lldp":         "",
-	"inventory.interfaces[].client_id":    "",
-	"inventory.interfaces[].biosdevname":  "",
+	{"inventory.interfaces[].name", "nics", unsaid},
+	{"inventory.interfaces[].mac_address", "nics", unsaid},
+	{"inventory.interfaces[].ipv4_address", "nics", nil},
+	{"inventory.interfaces[].ipv6_address", "nics", nil},
+	{"inventory.interfaces[].has_carrier", "nics", unsaid},
+	{"inventory.interfaces[].speed_mbps", "nics", nil},
+	{"inventory.interfaces[].vendor", "nics", nil},
+	{"inventory.interfaces[].product", "nics", nil},
+	{"inventory.interfaces[].pci_address", "nics", nil},
+	{"inventory.interfaces[].lldp", "", unsaid},
+	{"inventory.interfaces[].client_id", "", unsaid},
+	{"inventory.interfaces[].biosdevname", "", unsaid},
 
-	"inventory.system_vendor.manufacturer":        "system",
-	"inventory.system_vendor.product_name":        "system",
-	"inventory.system_vendor.serial_number":       "system",
-	"inventory.system_vendor.firmware.vendor":     "firmware",
-	"inventory.system_vendor.firmware.version":    "firmware",
-	"inventory.system_vendor.firmware.build_date": "firmware",
-
-	"inventory.boot.current_boot_mode": "firmware",
-	"inventory.boot.pxe_interface":     "boot",
-	"inventory.bmc_address":            "bmc",
-	"inventory.bmc_mac":                "bmc",
-	"inventory.bmc_v6address":          "",
-	"inventory.hostname":               "",
+	{"inventory.system_vendor.manufacturer", "system", ""},
+	{"inventory.system_vendor.product_name", "system", ""},
+	{"inventory.system_vendor.serial_number", "system", ""},
+	{"inventory.system_vendor.firmware.vendor", "firmware", ""},
+	{"inventory.system_vendor.firmware.version", "firmware", ""},
+	{"inventory.system_vendor.firmware.build_date", "firmware", ""},
+	{"inventory.boot.current_boot_mode", "firmware", unsaid},
+	{"inventory.boot.pxe_interface", "boot", nil},
+	{"inventory.bmc_address", "bmc", nil},
+	{"inventory.bmc_mac", "bmc", nil},
+	{"inventory.bmc_v6address", "", unsaid},
+	{"inventory.hostname", "", unsaid},
 }
+
+const unsaid = inspection.Unknown("muster does not know it of this node")
 
 // beside are the names of what stands beside an inventory: in data of ironic-inspector, in plugin_data of Ironic, or both.
 // lldp is lacking where an interface was not listened to.
@@ -111,13 +116,16 @@ var beside = []struct{ data, plugin, section string }{
 
 // ironicNames are what inspection rules may read.
 var ironicNames = func() *inspection.Schema {
-	s := &inspection.Schema{Inventory: maps.Clone(inventory), Node: map[string]string{
+	s := &inspection.Schema{Inventory: map[string]string{}, Node: map[string]string{
 		"uuid": "", "name": "", "provision_state": "", "extra.*": "", "properties.*": "",
 		"properties.cpus":      "write data://cpus or {inventory[cpu][count]}",
 		"properties.cpu_arch":  "write data://cpu_arch or {inventory[cpu][architecture]}",
 		"properties.memory_mb": "write data://memory_mb or {inventory[memory][physical_mb]}",
 		"properties.local_gb":  "write data://local_gb",
 	}}
+	for _, n := range inventory {
+		s.Inventory[n.path] = n.section
+	}
 	for _, b := range beside {
 		if b.data != "" {
 			s.Inventory[b.data] = b.section
@@ -179,32 +187,33 @@ func (e *environment) lacking() map[string]string {
 	return lacking
 }
 
-// fillInventory sets null where a section is whole and has no such value: ironic-python-agent leaves no name out.
+// fillInventory says of each name in a whole section that facts have no value for what ironic-python-agent would.
 func fillInventory(tree any, lacking map[string]string) {
-	for path, section := range inventory {
-		if section != "" && lacking[section] == "" {
-			fillNull(tree, strings.Split(strings.ReplaceAll(path, "[]", ".[]"), ".")[1:])
+	for _, n := range inventory {
+		if n.section != "" && lacking[n.section] == "" {
+			fill(tree, strings.Split(strings.ReplaceAll(n.path, "[]", ".[]"), ".")[1:], n.without)
 		}
 	}
 }
 
-func fillNull(tree any, path []string) {
+func fill(tree any, path []string, without any) {
 	switch v := tree.(type) {
 	case []any:
 		for _, item := range v {
-			fillNull(item, path[1:]) // behind []
+			fill(item, path[1:], without) // behind []
 		}
 	case map[string]any:
 		inside, known := v[path[0]]
+		last := len(path) == 1 || path[1] == "[]"
 		switch {
-		case len(path) == 1 && !known:
-			v[path[0]] = nil
-		case len(path) > 1 && !known && path[1] != "[]":
+		case !known && last:
+			v[path[0]] = without
+		case !known:
 			inside = map[string]any{}
 			v[path[0]] = inside
 		}
 		if len(path) > 1 {
-			fillNull(inside, path[1:])
+			fill(inside, path[1:], without)
 		}
 	}
 }
@@ -257,15 +266,18 @@ func ironicInterfaces(data, plugin map[string]any, known *facts.Facts) {
 		}
 		all[name] = one
 	}
+	inspectors := maps.Clone(all)
 	for _, n := range known.NICs {
 		one, _ := all[n.Name].(map[string]any)
 		if one == nil || len(n.LLDP) == 0 {
 			continue
 		}
 		lldp[n.Name] = ironicNeighbor(&n.LLDP[0])
-		one["lldp_processed"] = lldp[n.Name]
+		processed := maps.Clone(one)
+		processed["lldp_processed"] = lldp[n.Name]
+		inspectors[n.Name] = processed
 	}
-	data["all_interfaces"], plugin["all_interfaces"], plugin["parsed_lldp"] = all, all, lldp
+	data["all_interfaces"], plugin["all_interfaces"], plugin["parsed_lldp"] = inspectors, all, lldp
 }
 
 // ironicNeighbor is what a switch says, under the names of ironic/drivers/modules/inspector/lldp_parsers.py.
@@ -295,10 +307,12 @@ func ironicProperties(data map[string]any) {
 	inventory, _ := data["inventory"].(map[string]any)
 	cpu, _ := inventory["cpu"].(map[string]any)
 	memory, _ := inventory["memory"].(map[string]any)
-	for name, v := range map[string]any{"cpus": cpu["count"], "cpu_arch": cpu["architecture"], "memory_mb": memory["physical_mb"],
-		"ipmi_address": inventory["bmc_address"]} {
-		if v != nil {
-			data[name] = v
+	for _, p := range []struct {
+		name, in string
+		of       map[string]any
+	}{{"cpus", "count", cpu}, {"cpu_arch", "architecture", cpu}, {"memory_mb", "physical_mb", memory}, {"ipmi_address", "bmc_address", inventory}} {
+		if v, ok := p.of[p.in]; ok {
+			data[p.name] = v
 		}
 	}
 }

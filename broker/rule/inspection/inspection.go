@@ -107,13 +107,17 @@ func (p *Program) TagPath(string) string { return "" }
 // Warnings say what is accepted and does not do what it seems to.
 func (p *Program) Warnings() []string { return p.warnings }
 
-// An Env is one node as rules see it. The tables are JSON trees, numbers as json.Number, int64 or float64.
+// An Env is one node as rules see it. The tables are JSON trees, numbers as json.Number, int64 or float64;
+// a value may be Unknown.
 type Env struct {
 	Data    map[string]any    // as ironic-inspector has it: inventory, and what stands beside it
 	Plugin  map[string]any    // plugin_data of Ironic
 	Node    map[string]any    // the node's record
 	Lacking map[string]string // sections of facts that are not whole, with why
 }
+
+// Unknown stands in a tree for a value that the node has and nobody knows. The text says why.
+type Unknown string
 
 // Eval judges one node. It never fails: what cannot be judged is Undecided.
 func (p *Program) Eval(env *Env) rule.Result {

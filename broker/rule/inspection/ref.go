@@ -119,12 +119,20 @@ func (r *run) read(path string, f *ref) (values []any, gap string, err *Error) {
 		return nil, why, nil
 	case fail != nil:
 		return nil, "", &Error{Code: RuleFailed, Path: path, Msg: f.label + ": " + fail.Error()}
-	case why != "" && (len(values) == 0 || f.spreads()):
-		return values, why, nil
 	case f.never && len(values) == 0:
 		return nil, f.label + " is never known to muster", nil
+	case why != "" && len(values) > 0 && !f.spreads():
+		why = ""
 	}
-	return values, "", nil
+	known := values[:0]
+	for _, v := range values {
+		if unknown, is := v.(Unknown); is {
+			why = f.label + ": " + string(unknown)
+			continue
+		}
+		known = append(known, v)
+	}
+	return known, why, nil
 }
 
 // survives says that what is found in a section that is not whole is true all the same: a list without a member may be
