@@ -18,6 +18,8 @@ type catalog struct {
 	rules    string             // hash of the tags: other rules have another
 	tags     []Tag              // by name
 	programs map[string]program // of the tags
+	all      question           // for all tags
+	editions []edition          // the newest first
 	policies []Policy           // in the order they are asked
 	repos    map[string]Repo
 	ramdisks []Ramdisk // in the order they are asked
@@ -46,6 +48,10 @@ func (b *Broker) loadCatalog(tx Tx) (*catalog, error) {
 	}
 	if c.rules, err = hashOf(c.tags); err != nil {
 		return nil, err
+	}
+	c.all = c.about(c.tagNames())
+	if old := b.cat.Load(); old != nil {
+		c.succeed(old)
 	}
 	if c.policies, err = all[Policy](tx, KindPolicy); err != nil {
 		return nil, err
@@ -195,16 +201,19 @@ func (c *catalog) policyOf(n *Node) *Policy {
 	return &c.policies[i]
 }
 
-// evaluate runs every tag's rule on the node. A rule that can not be decided concerns its own tag only.
-func (c *catalog) evaluate(n *Node) ([]TagResult, error) {
-	env, err := c.environment(n)
+// evaluate runs the rules of tags on the node. One that can not be decided concerns its own tag only.
+func (c *catalog) evaluate(n *Node, q question) ([]TagResult, error) {
+	if len(q.tags) == 0 {
+		return nil, nil
+	}
+	env, err := c.environment(n, q.sections)
 	if err != nil {
 		return nil, err
 	}
-	results := make([]TagResult, 0, len(c.tags))
-	for _, t := range c.tags {
-		r, _ := env.judge(t.Name)
-		results = append(results, TagResult{Name: t.Name, Verdict: r.Verdict.String(), Cause: r.Cause})
+	results := make([]TagResult, 0, len(q.tags))
+	for _, name := range q.tags {
+		r, _ := env.judge(name)
+		results = append(results, TagResult{Name: name, Verdict: r.Verdict.String(), Cause: r.Cause})
 	}
 	return results, nil
 }

@@ -82,7 +82,7 @@ func newSchema() (*rule.Schema, error) {
 // for, so that those that others refer to come before them.
 type environment struct {
 	node    *Node
-	known   *facts.Facts // nil: nothing
+	known   *facts.Facts // for rules of Razor; nil: nothing is, or none of them is asked
 	tags    map[string]program
 	own     rule.Env
 	razors  *razor.Env      // made when the first rule of that language asks
@@ -90,31 +90,28 @@ type environment struct {
 	results map[string]rule.Result
 }
 
-// environment gives a node's values to the rules of the catalog's tags.
-func (c *catalog) environment(n *Node) (*environment, error) {
-	whole, err := n.Facts.Whole()
+// environment gives a node's values to the rules of the catalog's tags, and to any other that reads no more than these
+// sections.
+func (c *catalog) environment(n *Node, of sections) (*environment, error) {
+	e := &environment{node: n, tags: c.programs, results: make(map[string]rule.Result, len(c.tags))}
+	known, err := n.Facts.tree(of)
+	if err == nil && of == nil {
+		e.known, err = n.Facts.Whole()
+	}
 	if err != nil {
 		return nil, fmt.Errorf("node %s: %w", n.ID, err)
 	}
-	e := &environment{node: n, known: whole, tags: c.programs, results: make(map[string]rule.Result, len(c.tags))}
-	e.own = rule.Env{Roots: map[string]any{}, Tag: e.judge}
-	known, meta := whole, n.Meta
-	if known == nil {
-		known = &facts.Facts{} // every fact is unknown
+	for _, section := range incompleteOf(known, nil) {
+		known[section] = rule.Incomplete{Tree: known[section], Why: n.lacking(section)}
 	}
+	e.own = rule.Env{Roots: map[string]any{"facts": known}, Tag: e.judge}
+	meta := n.Meta
 	if meta == nil {
 		meta = map[string]any{}
 	}
-	for root, v := range map[string]any{"facts": *known, "node": viewOf(n), "meta": meta} {
-		tree, err := rule.Tree(v)
-		if err != nil {
+	for root, v := range map[string]any{"node": viewOf(n), "meta": meta} {
+		if e.own.Roots[root], err = rule.Tree(v); err != nil {
 			return nil, fmt.Errorf("read %s of node %s: %w", root, n.ID, err)
-		}
-		e.own.Roots[root] = tree
-	}
-	if tree, ok := e.own.Roots["facts"].(map[string]any); ok {
-		for _, section := range slices.Compact(slices.Sorted(slices.Values(known.Incomplete))) {
-			tree[section] = rule.Incomplete{Tree: tree[section], Why: n.lacking(section)}
 		}
 	}
 	return e, nil

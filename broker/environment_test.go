@@ -21,11 +21,17 @@ func compiled(t testing.TB, rules map[string]string) *catalog {
 		t.Fatal(err)
 	}
 	c := &catalog{programs: map[string]program{}}
-	for name, src := range rules {
+	for _, name := range slices.Sorted(maps.Keys(rules)) {
+		src := rules[name]
 		if c.programs[name], err = compileRule(schema, Rule(src)); err != nil {
 			t.Fatalf("tag %s: %v", name, err)
 		}
 		c.tags = append(c.tags, Tag{Name: name, Rule: Rule(src)})
+	}
+	c.all = c.about(c.tagNames())
+	c.rules, err = hashOf(c.tags)
+	if err != nil {
+		t.Fatal(err)
 	}
 	return c
 }
@@ -33,7 +39,7 @@ func compiled(t testing.TB, rules map[string]string) *catalog {
 // judged is what a tag says, with its cause.
 func judged(t *testing.T, c *catalog, n *Node, tag string) string {
 	t.Helper()
-	e, err := c.environment(n)
+	e, err := c.environment(n, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,7 +179,7 @@ func TestABadRuleConcernsItsOwnTag(t *testing.T) {
 	c := compiled(t, map[string]string{"bad": `[">",["num",["fact","architecture"]],1]`})
 	c.programs["good"] = compiled(t, map[string]string{"good": `["=",["fact","architecture"],"x86_64"]`}).programs["good"]
 	c.tags = append(c.tags, Tag{Name: "good"})
-	got, err := c.evaluate(nodeWith(t, `{"schema":1,"arch":"x86_64"}`))
+	got, err := c.evaluate(nodeWith(t, `{"schema":1,"arch":"x86_64"}`), c.about(c.tagNames()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -226,7 +232,7 @@ func BenchmarkTags(b *testing.B) {
 	b.Run("environment and tags", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			if _, err := c.evaluate(n); err != nil {
+			if _, err := c.evaluate(n, c.all); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -234,7 +240,7 @@ func BenchmarkTags(b *testing.B) {
 	b.Run("environment", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			e, err := c.environment(n)
+			e, err := c.environment(n, nil)
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -242,7 +248,7 @@ func BenchmarkTags(b *testing.B) {
 		}
 	})
 	for _, kind := range []string{"t0", "t1", "t2", "t3"} {
-		e, err := c.environment(n)
+		e, err := c.environment(n, nil)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -83,7 +83,7 @@ func explainPolicies(n *Node, cands []candidate) []PolicyLine {
 }
 
 func (c *catalog) explainTags(n *Node) ([]TagExplanation, error) {
-	env, err := c.environment(n)
+	env, err := c.environment(n, nil)
 	if err != nil {
 		return nil, err
 	}

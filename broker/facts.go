@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"muster/agent/facts"
+	"muster/broker/rule"
 )
 
 // Facts are what an agent found of a node. The whole is large and asked for seldom: the node holds the gist of it, and
@@ -13,8 +14,9 @@ import (
 type Facts struct {
 	*Gist
 	whole *facts.Facts           // when it is in memory
-	read  func() ([]byte, error) // from where the node came from; nil: from nowhere
-	fresh []byte                 // the JSON of facts that no store has yet
+	doc   []byte                 // its JSON, when that is
+	read  func() ([]byte, error) // doc, from where the node came from; nil: from nowhere
+	fresh bool                   // no store has them yet
 
 	hardware string // HardwareHash, of facts that were just found
 }
@@ -45,7 +47,7 @@ func Found(f *facts.Facts) (Facts, error) {
 	if f.Firmware != nil {
 		g.SecureBoot = f.Firmware.SecureBoot == "enabled"
 	}
-	return Facts{Gist: g, whole: f, fresh: doc, hardware: hardware}, nil
+	return Facts{Gist: g, whole: f, doc: doc, fresh: true, hardware: hardware}, nil
 }
 
 // Known says that an agent has told facts.
@@ -59,29 +61,72 @@ func (f Facts) Equal(g Facts) bool {
 // Whole gives all of them, and nil when nothing is known. What is known and can not be read, such as after the end of
 // the transaction that the node came from, is an error.
 func (f *Facts) Whole() (*facts.Facts, error) {
-	switch {
-	case !f.Known() || f.whole != nil:
+	if !f.Known() || f.whole != nil {
 		return f.whole, nil
-	case f.read == nil:
-		return nil, fmt.Errorf("read facts %s: they came without their store", f.Hash)
 	}
-	doc, err := f.read()
-	if err != nil {
-		return nil, fmt.Errorf("read facts %s: %w", f.Hash, err)
+	if err := f.load(); err != nil {
+		return nil, err
 	}
 	whole := &facts.Facts{}
-	if err := json.Unmarshal(doc, whole); err != nil {
+	if err := json.Unmarshal(f.doc, whole); err != nil {
 		return nil, fmt.Errorf("read facts %s: %w", f.Hash, err)
 	}
 	f.whole = whole
 	return whole, nil
 }
 
+// load takes the JSON into memory.
+func (f *Facts) load() (err error) {
+	switch {
+	case f.doc != nil:
+		return nil
+	case f.read == nil:
+		return fmt.Errorf("read facts %s: they came without their store", f.Hash)
+	}
+	if f.doc, err = f.read(); err != nil {
+		return fmt.Errorf("read facts %s: %w", f.Hash, err)
+	}
+	return nil
+}
+
+// tree is what rules read of these sections. What is not known is absent.
+func (f *Facts) tree(of sections) (map[string]any, error) {
+	if !f.Known() {
+		return map[string]any{"schema": int64(0)}, nil
+	}
+	if of != nil && f.whole == nil {
+		if err := f.load(); err != nil {
+			return nil, err
+		}
+	}
+	if of != nil && f.doc != nil {
+		tree, err := of.in(string(f.doc))
+		if err != nil {
+			return nil, fmt.Errorf("read facts %s: %w", f.Hash, err)
+		}
+		return tree, nil
+	}
+	whole, err := f.Whole()
+	if err != nil {
+		return nil, err
+	}
+	tree, err := rule.Tree(*whole)
+	if err != nil {
+		return nil, fmt.Errorf("read facts %s: %w", f.Hash, err)
+	}
+	return tree.(map[string]any), nil // a struct's
+}
+
 // ReadBy is for a Store: read gives the JSON of the facts with the gist's hash, and fails when there are others by now.
 func (f *Facts) ReadBy(read func() ([]byte, error)) { f.read = read }
 
 // Fresh is for a Store: the JSON that it is to keep; nil when it has it.
-func (f *Facts) Fresh() []byte { return f.fresh }
+func (f *Facts) Fresh() []byte {
+	if !f.fresh {
+		return nil
+	}
+	return f.doc
+}
 
 // A Record is a node with all of its facts: what the API shows, and what a backup has.
 type Record struct {

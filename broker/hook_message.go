@@ -118,7 +118,7 @@ func (h *compiledHook) wants(cat *catalog, n *Node) (rule.Result, error) {
 	if h.where == nil || n == nil {
 		return rule.Result{Verdict: rule.Yes}, nil
 	}
-	env, err := cat.environment(n)
+	env, err := cat.environment(n, cat.reads(h.where))
 	if err != nil {
 		return rule.Result{}, err
 	}

@@ -222,7 +222,7 @@ func (l *listing) scan(ctx context.Context, tx Tx) (more bool, err error) {
 // eachListed reads what lists have of nodes, some at a time, until see has enough of them; more says that there are
 // others behind.
 func eachListed(ctx context.Context, tx Tx, f ListFilter, see func(*Listed) (goOn bool, err error)) (more bool, err error) {
-	const batch = 500
+	const batch = MaxPage
 	f.Limit = batch
 	for {
 		nodes, err := tx.List(f)
@@ -301,7 +301,7 @@ func (l *listing) ask(tx Tx, s *Listed) (rule.Result, error) {
 	if err != nil {
 		return rule.Result{}, err
 	}
-	env, err := l.cat.environment(n)
+	env, err := l.cat.environment(n, l.cat.reads(l.where))
 	if err != nil {
 		return rule.Result{}, err
 	}

@@ -102,18 +102,16 @@ type taker struct {
 func (b *Broker) foresee(ctx context.Context, cat *catalog) ([]*prospect, error) {
 	var mu sync.Mutex
 	var all []*prospect
-	err := b.eachPage(ctx, nil, func(nodes []*Node) error {
-		for _, n := range nodes {
-			l, err := b.prospect(cat, n)
-			if err != nil {
-				return fmt.Errorf("node %s: %w", n.ID, err)
-			}
-			mu.Lock()
-			all = append(all, l)
-			mu.Unlock()
+	err := b.eachNode(ctx, nil, func(n *Node) (bool, error) {
+		l, err := b.prospect(cat, n)
+		if err != nil {
+			return false, err
 		}
-		return nil
-	})
+		mu.Lock()
+		defer mu.Unlock()
+		all = append(all, l)
+		return false, nil
+	}, nil)
 	slices.SortFunc(all, func(a, z *prospect) int { return cursor{ID: a.Node}.compare(cursor{ID: z.Node}) })
 	return all, err
 }
@@ -124,7 +122,7 @@ func (b *Broker) prospect(cat *catalog, n *Node) (*prospect, error) {
 	then := *n
 	if n.Facts.Known() {
 		var err error
-		if then.Tags, err = cat.carried(n); err != nil {
+		if then.Tags, _, err = cat.carried(n); err != nil {
 			return nil, err
 		}
 	}

@@ -23,32 +23,44 @@ func hashOf(values ...any) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)[:12]), nil
 }
 
-// retag evaluates all tags and records what changed. A node of which rules see what they saw is left as it is.
+// retag evaluates what a node's tags may be otherwise than they were, and records what changed. A node of which rules
+// see what they saw is left as it is.
 func (b *Broker) retag(n *Node, events *[]Event) error {
 	if !n.Facts.Known() {
 		return nil
 	}
-	cat := b.cat.Load()
-	of, err := hashOf(cat.rules, n.FactsHash, viewOf(n), n.Meta)
-	if err != nil || of == n.TagsOf {
-		return err
-	}
-	kept, err := cat.carried(n)
-	if err != nil {
+	kept, saw, err := b.cat.Load().carried(n)
+	if err != nil || saw == n.TagsOf {
 		return err
 	}
 	before := n.Tags
-	n.Tags, n.TagsOf = kept, of
+	n.Tags, n.TagsOf = kept, saw
 	if !slices.Equal(kept, before) {
 		*events = append(*events, Event{Kind: EventTags, Who: "broker", Text: tagsText(n)})
 	}
 	return nil
 }
 
-// carried evaluates all tags and keeps those that did not give no.
-func (c *catalog) carried(n *Node) ([]TagResult, error) {
-	results, err := c.evaluate(n)
-	return slices.DeleteFunc(results, func(t TagResult) bool { return t.Verdict == "no" }), err
+// carried are the tags that do not give no, and what they come from.
+func (c *catalog) carried(n *Node) (tags []TagResult, saw string, err error) {
+	saw, err = c.sawOf(n)
+	if err != nil {
+		return nil, "", err
+	}
+	q := c.asks(n, saw)
+	results, err := c.evaluate(n, q)
+	if err != nil {
+		return nil, "", err
+	}
+	for _, t := range n.Tags {
+		_, asked := slices.BinarySearch(q.tags, t.Name)
+		if !asked && c.programs[t.Name] != nil {
+			results = append(results, t)
+		}
+	}
+	results = slices.DeleteFunc(results, func(t TagResult) bool { return t.Verdict == "no" })
+	slices.SortFunc(results, func(a, z TagResult) int { return strings.Compare(a.Name, z.Name) })
+	return results, saw, nil
 }
 
 func tagsText(n *Node) string {
@@ -68,21 +80,10 @@ func tagsText(n *Node) string {
 // other on snapshots, those first whose agents wait for an order, and written where that may change them.
 func (b *Broker) Reconcile(ctx context.Context) error {
 	cat := b.cat.Load()
-	err := b.eachPage(ctx, b.bell.waiting(), func(nodes []*Node) error {
-		var touched []string
-		for _, n := range nodes {
-			changes, err := cat.mayChange(n, b.now())
-			if err != nil {
-				return fmt.Errorf("node %s: %w", n.ID, err)
-			}
-			if changes {
-				touched = append(touched, n.ID)
-			}
-		}
-		if len(touched) == 0 {
-			return nil
-		}
-		return b.update(ctx, func(tx Tx) ([]string, error) { return b.reconsider(tx, touched) })
+	err := b.eachNode(ctx, b.bell.waiting(), func(n *Node) (bool, error) {
+		return cat.mayChange(n, b.now())
+	}, func(ids []string) error {
+		return b.update(ctx, func(tx Tx) ([]string, error) { return b.reconsider(tx, ids) })
 	})
 	if err != nil {
 		return fmt.Errorf("reconsider nodes: %w", err)
@@ -95,7 +96,7 @@ func (c *catalog) mayChange(n *Node, now time.Time) (bool, error) {
 	if !n.Facts.Known() {
 		return false, nil
 	}
-	tags, err := c.carried(n)
+	tags, _, err := c.carried(n)
 	if err != nil || !slices.Equal(tags, n.Tags) {
 		return true, err
 	}
@@ -147,9 +148,9 @@ func (b *Broker) reconsider(tx Tx, batch []string) (changed []string, err error)
 	return changed, nil
 }
 
-// eachPage calls f for all nodes, some at a time and several at once: first for those that are named, then as they were
-// created.
-func (b *Broker) eachPage(ctx context.Context, first []string, f func([]*Node) error) error {
+// eachNode shows all nodes to see, some at a time and several at once: first those that are named, then as they were
+// created. The facts of a node can be read while it is seen. Those for which see says so are given to act.
+func (b *Broker) eachNode(ctx context.Context, first []string, see func(*Node) (bool, error), act func(ids []string) error) error {
 	var ids []string
 	err := b.cfg.Store.View(ctx, func(tx Tx) (err error) {
 		ids, err = tx.NodeIDs()
@@ -171,9 +172,9 @@ func (b *Broker) eachPage(ctx context.Context, first []string, f func([]*Node) e
 	for range runtime.GOMAXPROCS(0) {
 		wg.Go(func() {
 			for ids := range pages {
-				nodes, err := b.nodesOf(ctx, ids)
-				if err == nil {
-					err = f(nodes)
+				chosen, err := b.seeAll(ctx, ids, see)
+				if err == nil && len(chosen) > 0 {
+					err = act(chosen)
 				}
 				if err != nil {
 					cancel(err)
@@ -206,8 +207,8 @@ func before(a, z bool) int {
 	return 1
 }
 
-// nodesOf reads the nodes with these ids that are still there, with their facts.
-func (b *Broker) nodesOf(ctx context.Context, ids []string) (nodes []*Node, err error) {
+// seeAll shows the nodes with these ids that are still there.
+func (b *Broker) seeAll(ctx context.Context, ids []string, see func(*Node) (bool, error)) (chosen []string, err error) {
 	err = b.cfg.Store.View(ctx, func(tx Tx) error {
 		for _, id := range ids {
 			n, err := orNil(tx.Node(id))
@@ -217,12 +218,15 @@ func (b *Broker) nodesOf(ctx context.Context, ids []string) (nodes []*Node, err 
 			if n == nil {
 				continue
 			}
-			if _, err := n.Facts.Whole(); err != nil {
+			yes, err := see(n)
+			if err != nil {
 				return fmt.Errorf("node %s: %w", id, err)
 			}
-			nodes = append(nodes, n)
+			if yes {
+				chosen = append(chosen, id)
+			}
 		}
 		return nil
 	})
-	return nodes, err
+	return chosen, err
 }

@@ -1,38 +1,128 @@
 package broker
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strconv"
 	"strings"
+
+	"github.com/tidwall/gjson"
 
 	"muster/broker/rule"
 )
 
-// A glance is what a rule reads of a node when it needs the lists' part of it and some sections of its facts: a
-// question about memory decodes no PCI devices. Most rules that people ask lists are such.
-type glance struct {
-	rule     *rule.Program
-	sections map[string]bool // of the facts
-}
+// sections are the parts of the facts that rules read: a question about memory decodes no PCI devices. nil is all of
+// them.
+type sections map[string]bool
 
-// glanceOf gives nil for a rule that needs more: other tags, metadata, what lists do not have, facts as a whole, or
-// Razor's names of them.
-func glanceOf(p program) *glance {
+// sectionsOf are what a rule reads itself, whatever the tags read that it refers to. Razor's names of facts are made of
+// the whole.
+func sectionsOf(p program) sections {
 	own, ok := p.(ownRule)
-	if !ok || len(own.Tags()) > 0 {
+	if !ok {
 		return nil
 	}
-	g := &glance{own.Program, map[string]bool{"incomplete": true}}
+	of := sections{"incomplete": true}
 	for _, ref := range own.Refs() {
 		root, path, _ := strings.Cut(ref, ".")
 		section, _, _ := strings.Cut(path, ".")
 		section, _, _ = strings.Cut(section, "[")
 		switch {
-		case root == "facts" && section != "":
-			g.sections[section] = true
-		case root != "node" || section == "efi":
+		case root != "facts":
+		case section == "":
+			return nil
+		default:
+			of[section] = true
+		}
+	}
+	return of
+}
+
+// and is what both read.
+func (of sections) and(more sections) sections {
+	if of == nil || more == nil {
+		return nil
+	}
+	both := maps.Clone(of)
+	maps.Copy(both, more)
+	return both
+}
+
+// in decodes these members of a JSON object, and passes over the others without a look at what is in them.
+func (of sections) in(doc string) (map[string]any, error) {
+	object := gjson.Parse(doc)
+	if !object.IsObject() {
+		return nil, errors.New("it is no JSON object")
+	}
+	found := make(map[string]any, len(of))
+	object.ForEach(func(name, value gjson.Result) bool {
+		if of[name.String()] {
+			found[name.String()] = treeOf(value)
+		}
+		return len(found) < len(of)
+	})
+	return found, nil
+}
+
+// treeOf is a JSON value as rules read it (rule.Tree): integers of 64 bits stay exact.
+func treeOf(v gjson.Result) any {
+	switch {
+	case v.IsObject():
+		tree := map[string]any{}
+		v.ForEach(func(name, member gjson.Result) bool {
+			tree[name.String()] = treeOf(member)
+			return true
+		})
+		return tree
+	case v.IsArray():
+		list := []any{}
+		v.ForEach(func(_, item gjson.Result) bool {
+			list = append(list, treeOf(item))
+			return true
+		})
+		return list
+	case v.Type == gjson.Number:
+		if i, err := strconv.ParseInt(v.Raw, 10, 64); err == nil {
+			return i
+		}
+	}
+	return v.Value()
+}
+
+// incompleteOf are the sections among these of which a collector could not tell all.
+func incompleteOf(facts map[string]any, among sections) (names []string) {
+	list, _ := facts["incomplete"].([]any)
+	for _, v := range list {
+		if name, ok := v.(string); ok && (among == nil || among[name]) && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// A glance is a rule that asks only for the lists' part of a node and for some sections of its facts. Most rules that
+// people ask lists are such.
+type glance struct {
+	rule     *rule.Program
+	sections sections
+	node     bool // the rule reads it
+}
+
+// glanceOf gives nil for a rule that needs more: other tags, metadata, what lists do not have, or facts as a whole.
+func glanceOf(p program) *glance {
+	own, ok := p.(ownRule)
+	of := sectionsOf(p)
+	if !ok || of == nil || len(own.Tags()) > 0 {
+		return nil
+	}
+	g := &glance{rule: own.Program, sections: of}
+	for _, ref := range own.Refs() {
+		switch root, path, _ := strings.Cut(ref, "."); {
+		case root == "node" && path != "" && path != "efi":
+			g.node = true
+		case root != "facts":
 			return nil
 		}
 	}
@@ -42,102 +132,24 @@ func glanceOf(p program) *glance {
 // judge is what the rule says; unsure means that the whole node must be asked: why a section is incomplete stands there.
 func (g *glance) judge(s *Listed) (r rule.Result, unsure bool, err error) {
 	doc := s.Facts
-	if doc == nil {
-		doc = []byte(`{"schema":0}`) // every fact is unknown
+	if doc == "" {
+		doc = `{"schema":0}` // every fact is unknown
 	}
-	known, err := sectionsOf(doc, g.sections)
+	known, err := g.sections.in(doc)
 	if err != nil {
 		return r, false, fmt.Errorf("read facts of node %s: %w", s.ID, err)
 	}
-	if known["incomplete"] != nil {
+	if len(incompleteOf(known, g.sections)) > 0 {
 		return r, true, nil
 	}
-	node, err := rule.Tree(viewOf(&Node{ID: s.ID, State: s.State, Hostname: s.Hostname, Policy: s.Policy, Installed: s.Installed,
+	roots := map[string]any{"facts": known}
+	if !g.node {
+		return g.rule.Eval(&rule.Env{Roots: roots}), false, nil
+	}
+	roots["node"], err = rule.Tree(viewOf(&Node{ID: s.ID, State: s.State, Hostname: s.Hostname, Policy: s.Policy, Installed: s.Installed,
 		Protected: s.Protected, Keys: Keys{MACs: s.MACs}}))
 	if err != nil {
 		return r, false, fmt.Errorf("read node %s: %w", s.ID, err)
 	}
-	return g.rule.Eval(&rule.Env{Roots: map[string]any{"facts": known, "node": node}}), false, nil
-}
-
-var errNoObject = errors.New("it is no JSON object")
-
-// sectionsOf decodes some members of a JSON object, and passes over the others without a look at what is in them.
-func sectionsOf(doc []byte, want map[string]bool) (map[string]any, error) {
-	found := make(map[string]any, len(want))
-	rest, ok := bytes.CutPrefix(bytes.TrimLeft(doc, blanks), []byte("{"))
-	for ok && len(found) < len(want) {
-		rest = bytes.TrimLeft(rest, blanks)
-		if len(rest) > 0 && rest[0] == '}' {
-			return found, nil
-		}
-		end := stringEnd(rest)
-		if end == 0 {
-			return nil, errNoObject
-		}
-		key := string(rest[1 : end-1])
-		if rest, ok = bytes.CutPrefix(bytes.TrimLeft(rest[end:], blanks), []byte(":")); !ok {
-			return nil, errNoObject
-		}
-		end = valueEnd(rest)
-		if want[key] {
-			d := json.NewDecoder(bytes.NewReader(rest[:end]))
-			d.UseNumber()
-			var tree any
-			if err := d.Decode(&tree); err != nil {
-				return nil, fmt.Errorf("section %s: %w", key, err)
-			}
-			found[key] = tree
-		}
-		rest = bytes.TrimPrefix(rest[end:], []byte(","))
-	}
-	if !ok {
-		return nil, errNoObject
-	}
-	return found, nil
-}
-
-const blanks = " \t\r\n" // RFC 8259, section 2
-
-// stringEnd is where the string that text begins with is over; 0 when it is none.
-func stringEnd(text []byte) int {
-	if len(text) == 0 || text[0] != '"' {
-		return 0
-	}
-	for i := 1; i < len(text); i++ {
-		switch text[i] {
-		case '\\':
-			i++
-		case '"':
-			return i + 1
-		}
-	}
-	return 0
-}
-
-// valueEnd is where the value that text begins with is over, at the comma or bracket behind it.
-func valueEnd(text []byte) int {
-	depth := 0
-	for i := 0; i < len(text); i++ {
-		switch text[i] {
-		case '"':
-			end := stringEnd(text[i:])
-			if end == 0 {
-				return len(text)
-			}
-			i += end - 1
-		case '{', '[':
-			depth++
-		case '}', ']':
-			if depth == 0 {
-				return i
-			}
-			depth--
-		case ',':
-			if depth == 0 {
-				return i
-			}
-		}
-	}
-	return len(text)
+	return g.rule.Eval(&rule.Env{Roots: roots}), false, nil
 }

@@ -76,7 +76,7 @@ type Listed struct {
 	MACs   []string `json:"macs,omitempty"`   // all of them
 	Causes []string `json:"causes,omitempty"` // of Undecided
 
-	Facts []byte `json:"-"` // their JSON, for a ListFilter that asks for them; nil: none are known
+	Facts string `json:"-"` // their JSON, for a ListFilter that asks for them; "": none are known
 }
 
 // InList gives what lists have of a node.

@@ -97,10 +97,10 @@ func (x *tx) List(f broker.ListFilter) (list []broker.Listed, err error) {
 	for rows.Next() {
 		var l broker.Listed
 		var words string
-		var facts []byte
+		var facts sql.NullString
 		if err = rows.Scan(&words, &facts, &brief); err == nil {
 			l, err = decodeBrief(brief, words)
-			l.Facts = facts
+			l.Facts = facts.String
 		}
 		if err != nil {
 			return nil, fmt.Errorf("list nodes: %w", err)

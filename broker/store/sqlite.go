@@ -49,13 +49,15 @@ func OpenToRead(dir string) (*Store, error) {
 }
 
 func openSQLite(path string) (write, read *sql.DB, err error) {
-	write, read = sqlitePool(path, 1, "immediate"), sqlitePool(path, readers, "deferred")
+	// A commit empties the caches of all connections but its own (sqlite.org/walformat.html, 2.6): one that reads gains
+	// nothing by a large one, and pays for freeing it.
+	write, read = sqlitePool(path, 1, "immediate", "cache_size(-32768)"), sqlitePool(path, readers, "deferred", "cache_size(-2048)")
 	return write, read, inTransaction(context.Background(), write, sqliteSchema.migrate)
 }
 
 func sqlitePool(path string, conns int, begin string, pragmas ...string) *sql.DB {
 	q := url.Values{"_txlock": {begin}, "_pragma": append([]string{"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)",
-		"cache_size(-32768)", "wal_autocheckpoint(4000)"}, pragmas...)}
+		"wal_autocheckpoint(4000)"}, pragmas...)}
 	db, err := sql.Open("sqlite", "file:"+(&url.URL{Path: path}).EscapedPath()+"?"+q.Encode())
 	if err != nil {
 		panic(err) // only a driver that is not there, and it is imported above

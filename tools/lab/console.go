@@ -27,6 +27,14 @@ const consoleBeat = 50 * time.Millisecond
 // errOff tells that there is nothing more to wait for.
 var errOff = errors.New("machine is off")
 
+// errStalled tells that the machine runs and its kernel does not: an emulated processor lost its timer.
+var errStalled = errors.New("its kernel stalled, the emulator lost a timer: a fault of neither muster nor the test")
+
+// lostTimer is what a kernel says then (kernel/rcu/tree_stall.h), and goes on saying.
+const lostTimer = "kthread timer wakeup didn't happen"
+
+func (m *Machine) stalled() bool { return strings.Contains(m.Tail(errorLines), lostTimer) }
+
 // Console is the path of the file that holds everything the serial port said, over all power cycles, as it was sent.
 func (m *Machine) Console() string { return m.path("console.log") }
 

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"os"
 	"regexp"
 	"strings"
@@ -51,6 +52,32 @@ func TestTailReadsAsAPersonWould(t *testing.T) {
 				t.Errorf("Tail of %q (-want +got):\n%s", tt.raw, diff)
 			}
 		})
+	}
+}
+
+func TestStalledKernel(t *testing.T) {
+	for _, tt := range []struct {
+		console string
+		want    bool
+	}{
+		{"", false},
+		{"rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:\n", false}, // of a busy host, and soon over
+		{"[   81.1] rcu: rcu_preempt kthread timer wakeup didn't happen for 5252 jiffies! g-847 f0x0\r\n[   81.2] rcu: Possible timer handling issue\r\n", true},
+	} {
+		if got := consoleOf(t, tt.console).stalled(); got != tt.want {
+			t.Errorf("%q: stalled is %t; want %t", tt.console, got, tt.want)
+		}
+	}
+}
+
+func TestNothingComesOfAMachineThatStaysOff(t *testing.T) {
+	l := &Life{Machine: consoleOf(t, "")}
+	if err := l.dead(); err != nil {
+		t.Errorf("off for a moment: %v", err)
+	}
+	l.off = l.off.Add(-2 * offForGood)
+	if err := l.dead(); !errors.Is(err, errOff) {
+		t.Errorf("off for two minutes: %v; want %v", err, errOff)
 	}
 }
 

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"muster/broker"
 )
 
@@ -22,12 +24,16 @@ type installCell struct {
 	firmware Firmware
 	then     string // firmware or kexec
 	cut      bool   // the link, while the image is written
+	handoff  bool   // to a script, which fails once
 }
 
 func (c installCell) String() string {
 	how := c.then
 	if c.cut {
 		how += ", link cut"
+	}
+	if c.handoff {
+		how += ", handoff"
 	}
 	return fmt.Sprintf("image on %s, by %s", c.firmware, how)
 }
@@ -41,8 +47,8 @@ func TestLabInstallImage(t *testing.T) {
 	var table strings.Builder
 	fmt.Fprintf(&table, "%-44s %-8s %s\n", "task x firmware", "result", "time")
 	for _, c := range []installCell{
-		{BIOS, "firmware", false}, {BIOS, "kexec", false}, {UEFI, "firmware", false}, {UEFI, "kexec", false},
-		{SecureBoot, "kexec", false}, {BIOS, "firmware", true},
+		{firmware: BIOS, then: "firmware"}, {firmware: BIOS, then: "kexec", handoff: true}, {firmware: UEFI, then: "firmware"},
+		{firmware: UEFI, then: "kexec"}, {firmware: SecureBoot, then: "kexec"}, {firmware: BIOS, then: "firmware", cut: true},
 	} {
 		t.Run(c.String(), func(t *testing.T) {
 			began, result := time.Now(), "FAILED"
@@ -59,7 +65,11 @@ func TestLabInstallImage(t *testing.T) {
 }
 
 func (c installCell) run(t *testing.T) {
-	s := namedStage(t, "minst", c.firmware, installPolicies("grow: last, then: "+c.then), blankDisk)
+	policies := installPolicies("grow: last, then: " + c.then)
+	if c.handoff {
+		policies += "handoff: enrol\n---\n" + enrol
+	}
+	s := namedStage(t, "minst", c.firmware, policies, blankDisk)
 	ctx := deadline(t)
 	if err := s.life.On(); err != nil {
 		t.Fatal(err)
@@ -88,8 +98,49 @@ func (c installCell) run(t *testing.T) {
 		t.Errorf("after the write, a loader asked what to start: %t", asked)
 	}
 	checkGrown(t, s)
+	if c.handoff {
+		checkHandoff(t, s, node)
+	}
 	if c.firmware != BIOS {
 		checkBootEntry(t, s)
+	}
+}
+
+// handoffSecret may be seen by the script of the handoff only.
+const handoffSecret = "canary-4711-canary"
+
+// enrol is a handoff to a server that is not ready at the first call.
+const enrol = `kind: Handoff
+name: enrol
+type: script
+config:
+  secret: ` + handoffSecret + `
+  script: |
+    #!/bin/sh
+    [ -e /root/tried ] || { touch /root/tried; echo "the server is not ready"; exit 7; }
+    echo "enrolled $MUSTER_HOSTNAME with a secret of ${#MUSTER_SECRET} letters"
+`
+
+// checkHandoff wants the end of the second run in the journal, and the secret nowhere.
+func checkHandoff(t *testing.T, s *stage, n *broker.Record) {
+	t.Helper()
+	var ran []string
+	for _, e := range s.life.Events {
+		if e.Kind == broker.EventHandoff && e.Data["status"] != "" {
+			ran = append(ran, e.Data["status"]+": "+strings.TrimSpace(e.Data["log"]))
+		}
+	}
+	want := []string{"7: the server is not ready", fmt.Sprintf("0: enrolled %s with a secret of %d letters", n.Hostname, len(handoffSecret))}
+	if diff := cmp.Diff(want, ran); diff != "" {
+		t.Errorf("runs of the handoff (-want +got):\n%s", diff)
+	}
+	for _, path := range []string{s.machine.Console(), s.server.Log()} {
+		if said, err := os.ReadFile(path); err != nil || bytes.Contains(said, []byte(handoffSecret)) {
+			t.Errorf("the secret is in %s, %v", path, err)
+		}
+	}
+	if said := fmt.Sprintf("%+v", s.life.Events); strings.Contains(said, handoffSecret) {
+		t.Error("the secret is in the journal")
 	}
 }
 

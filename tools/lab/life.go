@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -64,6 +65,7 @@ type Life struct {
 	Out     io.Writer // one line per step; if nil, none
 
 	Start  time.Time // of power-on
+	off    time.Time // since when nobody has it on, while it is waited for
 	Events []broker.Event
 	last   int64
 }
@@ -102,10 +104,11 @@ func (l *Life) say(kind, format string, a ...any) {
 // while is waited for. The error holds the end of the console.
 func (l *Life) Until(ctx context.Context, what string, done func(broker.Event) bool) (broker.Event, error) {
 	node := ""
+	l.off = time.Time{}
 	for {
-		if ctx.Err() != nil {
+		if err := cmp.Or(context.Cause(ctx), l.dead()); err != nil {
 			return broker.Event{}, fmt.Errorf("waited for %s: %w; the timeline:\n%s\nthe end of the console of %s:\n%s",
-				what, context.Cause(ctx), l.Timeline(), l.Machine.Name(), l.Machine.Tail(40))
+				what, err, l.Timeline(), l.Machine.Name(), l.Machine.Tail(40))
 		}
 		if node == "" {
 			n, err := l.Server.Node(ctx, l.MAC())
@@ -129,6 +132,24 @@ func (l *Life) Until(ctx context.Context, what string, done func(broker.Event) b
 			}
 		}
 	}
+}
+
+// offForGood is how long a machine may be off while something is awaited of it: one that a BMC restarts is soon on again.
+const offForGood = time.Minute
+
+// dead says why nothing will come of the machine any more; nil when something may.
+func (l *Life) dead() error {
+	switch {
+	case l.Machine.stalled():
+		return errStalled
+	case l.Machine.Running():
+		l.off = time.Time{}
+	case l.off.IsZero():
+		l.off = time.Now()
+	case time.Since(l.off) > offForGood:
+		return errOff
+	}
+	return nil
 }
 
 func pause(ctx context.Context, d time.Duration) {

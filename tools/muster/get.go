@@ -27,7 +27,7 @@ func getCommand(o *options) *cobra.Command {
 		Long: "get lists nodes in brief, objects, or the journal. NAME is one object, or for nodes and events a range.\n\n" + rangeHelp,
 		Example: "  muster get nodes --tag gpu --state hold\n  muster get nodes r12n[01-36],-r12n07 --sort -seen\n" +
 			"  muster get nodes --where 'facts.memory.total_bytes < 64 * GiB' -o name\n  muster get nodes --watch\n" +
-			"  muster get policies -o yaml\n  muster get policy ceph-osd -o yaml   # its rev: apply refuses when another changed it since\n" +
+			"  muster get nodes --state active -o ansible   # an inventory\n  muster get policies -o yaml\n  muster get policy ceph-osd -o yaml   # its rev: apply refuses when another changed it since\n" +
 			"  muster get events --who alice --since 24h",
 		Args: between(1, 2, "nodes|tags|policies|repos|ramdisks|hooks|handoffs|events, and maybe NAME"), ValidArgsFunction: o.completeKindName(false),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -76,6 +76,9 @@ func getNodes(cmd *cobra.Command, o *options, c *api.Client, f *getFlags) error 
 		return err
 	}
 	tellUndecided(cmd.ErrOrStderr(), page)
+	if o.output == "ansible" {
+		return showInventory(cmd.OutOrStdout(), page.Nodes)
+	}
 	if page.Next != "" && o.output != "json" && o.output != "yaml" {
 		fmt.Fprintf(cmd.ErrOrStderr(), "there are more: --after %s\n", page.Next)
 	}

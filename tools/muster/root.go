@@ -32,8 +32,8 @@ func rootCommand() *cobra.Command {
 		Version: version, SilenceUsage: true, SilenceErrors: true,
 	}
 	root.PersistentFlags().StringVar(&o.server, "server", envOr("MUSTER_SERVER", "unix:/var/lib/muster/muster.sock"), "URL of the server, or unix:PATH")
-	root.PersistentFlags().StringVarP(&o.output, "output", "o", "table", "table, wide (nothing cut), json, yaml or name; jsonl for events")
-	complete(root, "output", "table", "wide", "json", "yaml", "name", "jsonl")
+	root.PersistentFlags().StringVarP(&o.output, "output", "o", "table", "table, wide (nothing cut), json, yaml or name; jsonl for events, ansible for nodes")
+	complete(root, "output", "table", "wide", "json", "yaml", "name", "jsonl", "ansible")
 	o.token, o.ca = os.Getenv("MUSTER_TOKEN"), os.Getenv("MUSTER_CA")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(serveCommand(), applyCommand(o), planCommand(o), getCommand(o), describeCommand(o), explainCommand(o), timelineCommand(o),

@@ -77,7 +77,7 @@ func Compile(src string) (*Program, error) {
 	if len(c.faults) > 0 {
 		return nil, Errors(c.inOrder())
 	}
-	return &Program{root: root, tags: c.tags, warnings: c.warnings}, nil
+	return &Program{root: root, tags: c.tags, computes: c.computes, warnings: c.warnings}, nil
 }
 
 // decode reads one JSON value and keeps its numbers as they are written.
@@ -111,6 +111,7 @@ type checker struct {
 	faults   []*Error
 	warnings []string
 	tags     map[string]string // name to the path where it is first named
+	computes bool              // names of tags
 }
 
 func (c *checker) fault(code Code, path, format string, args ...any) {
@@ -168,7 +169,14 @@ func (c *checker) call(list []any, path string, depth int) *term {
 
 // refer notes the tag that a call names.
 func (c *checker) refer(t *term) {
-	if name, ok := t.args[0].literal.(string); ok && t.op.names[0] == "tag" && c.tags[name] == "" {
+	if t.op.names[0] != "tag" {
+		return
+	}
+	name, ok := t.args[0].literal.(string)
+	switch {
+	case !ok:
+		c.computes = true
+	case c.tags[name] == "":
 		c.tags[name] = t.args[0].path
 	}
 }

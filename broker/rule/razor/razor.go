@@ -70,6 +70,7 @@ func (e Errors) Error() string {
 type Program struct {
 	root     *term
 	tags     map[string]string
+	computes bool // the names of tags
 	warnings []string
 }
 
@@ -78,6 +79,9 @@ func (p *Program) String() string { return p.root.text() }
 
 // Tags lists the tags that the rule names, sorted. Names that are computed are not among them.
 func (p *Program) Tags() []string { return slices.Sorted(maps.Keys(p.tags)) }
+
+// ComputesTags says that the rule may ask for any tag.
+func (p *Program) ComputesTags() bool { return p.computes }
 
 // TagPath is where the rule first names a tag.
 func (p *Program) TagPath(tag string) string { return p.tags[tag] }

@@ -88,12 +88,12 @@ func inLists(t *testing.T, tx broker.Tx, after, product string) error {
 		return err
 	}
 	var f *facts.Facts
-	if len(with) == 1 && with[0].Facts != nil {
-		if err := json.Unmarshal(with[0].Facts, &f); err != nil {
+	if len(with) == 1 && with[0].Facts != "" {
+		if err := json.Unmarshal([]byte(with[0].Facts), &f); err != nil {
 			t.Errorf("after %s, in lists: %v", after, err)
 		}
 	}
-	if len(with) != 1 || productOf(f) != product || len(without) != 1 || without[0].Facts != nil {
+	if len(with) != 1 || productOf(f) != product || len(without) != 1 || without[0].Facts != "" {
 		t.Errorf("after %s, in lists: %d nodes, facts of %q; want %q, and none where nobody asks", after, len(with), productOf(f), product)
 	}
 	return nil
