@@ -143,27 +143,32 @@ func TestStateOfRazor(t *testing.T) {
 	}
 }
 
-// A tag is judged after those that it refers to, whatever their names, once, and in both languages.
+// A tag is judged after those that it refers to, whatever their names, once, and in all languages.
 func TestTagsReferToTags(t *testing.T) {
 	n := nodeWith(t, `{"schema":1,"arch":"x86_64","custom":{"next":"z"}}`)
 	c := compiled(t, map[string]string{
-		"a":       `["=",["tag","m"],true]`,
-		"m":       `tag("z") and facts.arch == "x86_64"`,
-		"z":       `["=",["fact","architecture"],"x86_64"]`,
-		"bad":     `[">",["num",["fact","architecture"]],1]`,
-		"b-ours":  `tag("bad") or tag("z")`,
-		"b-razor": `["or",["=",["tag","bad"],true],true]`,
-		"c-ours":  `tag("gone") and facts.arch == "x86_64"`,
-		"c-razor": `["=",["tag","c-ours"],true]`,
-		"dynamic": `["=",["tag",["str",["fact","custom.next"]]],true]`,
-		"self":    `["=",["tag",["lower","SELF"]],true]`,
+		"a":        `["=",["tag","m"],true]`,
+		"m":        `tag("z") and facts.arch == "x86_64"`,
+		"z":        `["=",["fact","architecture"],"x86_64"]`,
+		"bad":      `[">",["num",["fact","architecture"]],1]`,
+		"b-ours":   `tag("bad") or tag("z")`,
+		"b-razor":  `["or",["=",["tag","bad"],true],true]`,
+		"c-ours":   `tag("gone") and facts.arch == "x86_64"`,
+		"c-razor":  `["=",["tag","c-ours"],true]`,
+		"d-ironic": `{"conditions":[{"op":"eq","field":"cpu_arch","value":"x86_64"}]}`,
+		"d-ours":   `tag("d-ironic")`,
+		"d-razor":  `["=",["tag","e-ironic"],true]`,
+		"e-ironic": `{"conditions":[{"op":"is-empty","args":["{inventory[hostname]}"]}]}`,
+		"dynamic":  `["=",["tag",["str",["fact","custom.next"]]],true]`,
+		"self":     `["=",["tag",["lower","SELF"]],true]`,
 	})
 	if err := c.circle(slices.Sorted(maps.Keys(c.programs))); err != nil {
 		t.Error(err)
 	}
 	for tag, want := range map[string]string{
 		"a": "yes", "m": "yes", "dynamic": "yes",
-		"b-ours":  "yes",
+		"b-ours": "yes", "d-ours": "yes",
+		"d-razor": "undecided: tag e-ironic: inventory[hostname] is never known to muster",
 		"b-razor": `undecided: tag bad: not-a-number at /1: "x86_64" is not a number`,
 		"c-razor": `undecided: tag c-ours: there is no tag "gone"`,
 		"self":    "undecided: tag self: it refers to itself",

@@ -98,10 +98,11 @@
 //
 // A rule that fails concerns its own tag, which is then undecided; it does not fail the inspection. A section of facts
 // that could not be read whole makes a condition on it undecided, unless what is known decides: one value for any, or
-// against all. What muster's agent never reads (a Schema says what) is undecided, not missing. Networks, patterns and the
-// forms of values are checked when a rule is saved, in both dialects. An object has no text, because its members have no
-// order here; {inventory[..]} of a secret, which Ironic masks, and is-none of a template, of which Ironic's releases
-// disagree, are refused, as are nested values in args, templates with formats, and templates in the items of a loop.
+// against all. What muster's agent never reads (a Schema says what) is undecided, not missing, as is a value that is
+// Unknown. Networks, patterns and the forms of values are checked when a rule is saved, in both dialects. An object has
+// no text, because its members have no order here; {inventory[..]} of a secret, which Ironic masks, and is-none of a
+// template, of which Ironic's releases disagree, are refused, as are nested values in args, templates with formats, and
+// templates in the items of a loop.
 //
 // A rule has at most 32768 bytes and 1000 conditions, each counted as often as its loop runs; a path has 32 steps; an
 // evaluation takes at most 100000 steps.

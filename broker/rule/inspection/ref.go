@@ -161,16 +161,19 @@ func (r *run) tree(root string) any {
 	return tree
 }
 
-// note keeps what was read for people.
+// note keeps what was read for people, each once.
 func (r *run) note(v any) {
 	if r.notes {
-		r.seen = append(r.seen, show(v))
+		r.say(show(v))
 	}
 }
 
 // absent notes that there is nothing to look at.
-func (r *run) absent(f *ref) {
-	if r.notes {
-		r.seen = append(r.seen, "there is no "+f.label)
+func (r *run) absent(f *ref) { r.say("there is no " + f.label) }
+
+func (r *run) say(text string) {
+	const most = 20
+	if r.notes && len(r.seen) < most && !slices.Contains(r.seen, text) {
+		r.seen = append(r.seen, text)
 	}
 }
