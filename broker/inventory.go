@@ -3,6 +3,7 @@ package broker
 import (
 	"cmp"
 	"maps"
+	"slices"
 	"strings"
 
 	"muster/agent/facts"
@@ -114,6 +115,24 @@ var beside = []struct{ data, plugin, section string }{
 	{"dmi.*", "dmi.*", ""},
 }
 
+// inventorySteps are the paths of inventory below it, name by name.
+var inventorySteps = func() (steps [][]string) {
+	for _, n := range inventory {
+		steps = append(steps, strings.Split(strings.ReplaceAll(n.path, "[]", ".[]"), ".")[1:])
+	}
+	return steps
+}()
+
+// ironicSections are those that names are made from.
+var ironicSections = func() []string {
+	var all []string
+	for _, sections := range ironicNames.Inventory {
+		all = append(all, strings.Fields(sections)...)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}()
+
 // ironicNames are what inspection rules may read.
 var ironicNames = func() *inspection.Schema {
 	s := &inspection.Schema{Inventory: map[string]string{}, Node: map[string]string{
@@ -162,17 +181,15 @@ func (e *environment) ironic() *inspection.Env {
 func (e *environment) lacking() map[string]string {
 	tree, _ := e.own.Roots["facts"].(map[string]any)
 	lacking := map[string]string{}
-	for _, sections := range ironicNames.Inventory {
-		for _, section := range strings.Fields(sections) {
-			part, known := tree[section].(rule.Incomplete)
-			switch {
-			case e.known == nil:
-				lacking[section] = "facts are not known"
-			case known:
-				lacking[section] = part.Why
-			case tree[section] == nil:
-				lacking[section] = "facts." + section + " is not known"
-			}
+	for _, section := range ironicSections {
+		part, incomplete := tree[section].(rule.Incomplete)
+		switch {
+		case e.known == nil:
+			lacking[section] = "facts are not known"
+		case incomplete:
+			lacking[section] = part.Why
+		case tree[section] == nil:
+			lacking[section] = "facts." + section + " is not known"
 		}
 	}
 	if e.known == nil {
@@ -189,9 +206,9 @@ func (e *environment) lacking() map[string]string {
 
 // fillInventory says of each name in a whole section that facts have no value for what ironic-python-agent would.
 func fillInventory(tree any, lacking map[string]string) {
-	for _, n := range inventory {
+	for i, n := range inventory {
 		if n.section != "" && lacking[n.section] == "" {
-			fill(tree, strings.Split(strings.ReplaceAll(n.path, "[]", ".[]"), ".")[1:], n.without)
+			fill(tree, inventorySteps[i], n.without)
 		}
 	}
 }

@@ -105,6 +105,11 @@ func compare(a, b any) (order int, ok bool) {
 		y, ok := b.(string)
 		return cmp.Compare(x, y), ok
 	}
+	if x, ok := a.(int64); ok {
+		if y, ok := b.(int64); ok {
+			return cmp.Compare(x, y), true
+		}
+	}
 	x, y := exact(a), exact(b)
 	if x == nil || y == nil {
 		return 0, false
