@@ -34,6 +34,7 @@ type Config struct {
 	AgentURL string            // as agents and installed systems reach it; if empty, BaseURL
 	CA       *x509.Certificate // what agents are told to trust; if nil, AgentURL is plain HTTP
 	Plain    bool              // BaseURL gives recipes, too, to loaders that can not verify CA
+	Version  string            // of the program: another may read rules otherwise, and judges nodes anew
 	Args     kargs.Line        // more kernel arguments for the ramdisk, e.g. console=ttyS0
 	Menu     MenuConfig        // what may be chosen at a machine
 	Now      func() time.Time  // if nil, time.Now

@@ -15,7 +15,7 @@ import (
 // A catalog is what operators applied, compiled: it is made anew after every apply and never changed.
 type catalog struct {
 	revision int64              // of the objects
-	rules    string             // hash of the tags: other rules have another
+	rules    string             // hash of the tags and the version: other rules, or rules read otherwise, have another
 	tags     []Tag              // by name
 	programs map[string]program // of the tags
 	all      question           // for all tags
@@ -46,7 +46,7 @@ func (b *Broker) loadCatalog(tx Tx) (*catalog, error) {
 			return nil, invalid("tag %s: %s", t.Name, err)
 		}
 	}
-	if c.rules, err = hashOf(c.tags); err != nil {
+	if c.rules, err = hashOf(b.cfg.Version, c.tags); err != nil {
 		return nil, err
 	}
 	c.all = c.about(c.tagNames())

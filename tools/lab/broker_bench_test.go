@@ -402,6 +402,7 @@ func (b *brokerBench) waiting() {
 		}()
 	}
 	ready.Wait()
+	<-time.After(time.Second) // what each reads before it waits is no part of this
 	tags.WriteString("kind: Tag\nname: few\nrule: facts.custom.seat == \"few\"\n---\nkind: Policy\nname: now\norder: 1\ntags: [few]\ntask: discover-only\napproval: automatic\n")
 	began = time.Now()
 	close(start)

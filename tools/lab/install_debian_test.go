@@ -36,6 +36,7 @@ func TestLabInstallDebian(t *testing.T) {
 	}
 	for _, f := range []Firmware{BIOS, UEFI} {
 		t.Run(string(f), func(t *testing.T) {
+			installRow(t, "debian", f, "d-i, up to the mirror it cannot reach")
 			s := namedStage(t, "minst", f, Policies[:strings.Index(Policies, "---")], DiskConfig{SizeBytes: 16 << 30, Serial: "LABDISK1"})
 			ctx := deadline(t)
 			began := time.Now()

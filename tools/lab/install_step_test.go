@@ -8,7 +8,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"muster/agent/facts"
 	"muster/broker"
@@ -33,29 +32,20 @@ func stepsOnly(t *testing.T) {
 	}
 }
 
-// stepTable boots every cell and prints the rows.
+// stepTable boots every cell.
 func stepTable(t *testing.T, cells []stepCell, run func(ctx context.Context, t *testing.T, s *stage, c stepCell)) {
 	t.Helper()
-	var table strings.Builder
-	fmt.Fprintf(&table, "%-44s %-32s %s\n", "task x firmware", "result", "time")
 	for _, c := range cells {
-		name := fmt.Sprintf("%s on %s", strings.Fields(c.policy)[1], c.firmware)
-		t.Run(name, func(t *testing.T) {
-			began, result := time.Now(), "FAILED"
-			defer func() {
-				fmt.Fprintf(&table, "%-44s %-32s %.0f s\n", name, result, time.Since(began).Seconds())
-			}()
+		task := strings.Fields(c.policy)[1]
+		t.Run(fmt.Sprintf("%s on %s", task, c.firmware), func(t *testing.T) {
+			installRow(t, task, c.firmware, c.good)
 			s := stepStage(t, c)
 			if err := s.life.On(); err != nil {
 				t.Fatal(err)
 			}
 			run(deadline(t), t, s, c)
-			if !t.Failed() {
-				result = c.good
-			}
 		})
 	}
-	t.Logf("\n%s", &table)
 }
 
 // stepStage is a rack with the cell's machine, which the cell's policy takes whatever its disks hold.

@@ -46,6 +46,7 @@ var wipedDisks = []struct {
 // byte for byte what it was, by this clean and by one that its disk refuses.
 func TestLabInstallWipe(t *testing.T) {
 	s := cleanStage(t, "mwipe", keepPolicy)
+	installRow(t, "clean, of two disks of three", BIOS, "wiped; the third as it was")
 	ctx := deadline(t)
 	before := diskSum(t, s.machine.Disk(1))
 	if err := s.life.On(); err != nil {
@@ -112,6 +113,7 @@ const scrapPolicy = "kind: Policy\nname: scrap\nmatch: all\ntask: wipe\nwipe: tr
 // byte for byte what they were, and the node is active in the ramdisk.
 func TestLabInstallWipeTask(t *testing.T) {
 	s := cleanStage(t, "mscrap", scrapPolicy)
+	installRow(t, "wipe, of one disk of three", BIOS, "wiped; the others as they were")
 	ctx := deadline(t)
 	before := []string{diskSum(t, s.machine.Disk(0)), diskSum(t, s.machine.Disk(1))}
 	if err := s.life.On(); err != nil {
@@ -287,6 +289,7 @@ func TestLabInstallRun(t *testing.T) {
 	if os.Getenv("MUSTER_INSTALL") == "" {
 		t.Skip("installs are tested with MUSTER_INSTALL=1 (make test-install)")
 	}
+	installRow(t, "programs, as firmware runs", "kernel", "reported; killed; refused")
 	c := &commander{files: map[string][]byte{}}
 	zero, three := 0, 3
 	rows := []struct {

@@ -275,7 +275,7 @@ func (s *server) openBroker(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	cfg := broker.Config{Store: s.store, Key: key, BaseURL: s.url, AgentURL: s.agentURL, Plain: s.cfg.PlainSecrets, Args: extra,
+	cfg := broker.Config{Store: s.store, Key: key, Version: version, BaseURL: s.url, AgentURL: s.agentURL, Plain: s.cfg.PlainSecrets, Args: extra,
 		Held: s.ramdisks.Held, HeldTree: s.trees.Held, Verify: s.cfg.ImgVerify != "off", TrustOnly: s.cfg.ImgVerify == "permanent", Menu: s.cfg.Menu, Log: s.log}
 	cfg.Owner, cfg.RecipesByAddress = s.owner, s.cfg.RecipesByAddress
 	if s.cfg.Tasks != "" {
