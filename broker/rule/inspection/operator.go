@@ -74,7 +74,7 @@ func (c *checker) network(path string, raw any) netip.Prefix {
 	if err != nil {
 		c.fault(BadNetwork, path, "%s is no network; write it as 10.0.0.0/8 or fd00::/64", show(native(raw)))
 	}
-	return p.Masked()
+	return p
 }
 
 // inNet says whether an address is in a network. One of version 6 never is in one of version 4.
