@@ -120,6 +120,13 @@ func newImageCase(t *testing.T, compression string) *imageCase {
 	return c
 }
 
+// give makes another image that of the order.
+func (c *imageCase) give(raw []byte) {
+	c.raw, c.b.files["/image/debian"] = raw, raw
+	i := c.order.Image
+	i.SizeBytes, i.RawBytes, i.SHA256 = int64(len(raw)), int64(len(raw)), sha(raw)
+}
+
 // chunked puts the list of the image's chunks beside it and into the order.
 func (c *imageCase) chunked(t *testing.T) {
 	t.Helper()
@@ -480,18 +487,22 @@ func TestBadDisk(t *testing.T) {
 	for _, row := range []struct {
 		name    string
 		fault   faulty
+		size    int // of the image
 		message string
 	}{
-		{"F45: a write fails, and the report says where", faulty{writeErr: 13 << 20},
+		{"F45: a write fails, and the report says where", faulty{writeErr: 13 << 20}, 14<<20 + 512,
 			"write the image: write 2097664 bytes at byte 12582912: input/output error"},
-		{"a bit that the disk forgets is found", faulty{liesAt: 9<<20 + 77},
+		{"a bit that the disk forgets is found", faulty{liesAt: 9<<20 + 77}, 14 << 20,
 			"read the image back: bytes 8388608 to 12582911 of the disk do not read back as they were written"},
-		{"a bit that the disk forgets in the boot sector is found", faulty{liesAt: 100},
+		{"a bit that the disk forgets in the boot sector is found", faulty{liesAt: 100}, 14 << 20,
 			"write the boot sector: bytes 0 to 1048575 of the disk do not read back as they were written"},
+		{"an image as large as the disk leaves nothing at its end", faulty{liesAt: 9<<20 + 77}, diskSize,
+			"read the image back: bytes 8388608 to 12582911 of the disk do not read back as they were written"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c := newImageCase(t, "none")
+				c.give(rawImage(row.size))
 				c.order.Image.Wipe = true
 				c.a.OpenDisk = func(name string) (*Disk, error) {
 					d, err := openDevice(c.a.Root, name)
