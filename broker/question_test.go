@@ -72,6 +72,7 @@ func changeRules(r *rand.Rand, rules map[string]string) {
 		fmt.Sprintf("meta.rack == \"%d\" and known(facts.system)", r.IntN(3)),
 		fmt.Sprintf(`["=",["metadata","rack"],"%d"]`, r.IntN(3)),
 		fmt.Sprintf(`[">",["num",["fact","processorcount"]],%d]`, r.IntN(40)),
+		fmt.Sprintf(`{"conditions":[{"op":"eq","field":"node://extra.rack","value":"%d"},{"op":"gt","field":"inventory.disks[*].size","value":%d000000000}]}`, r.IntN(3), r.IntN(4000)),
 		`len(facts.incomplete) > 0 or known(facts.nics)`,
 	}
 	if at > 0 {
@@ -122,9 +123,9 @@ func TestWhoHangsOnAChange(t *testing.T) {
 
 func TestWhatAQuestionReads(t *testing.T) {
 	c := compiled(t, map[string]string{"memory": "facts.memory.total_bytes > 1", "disks": "len(facts.disks) > 1", "both": `tag("memory") and tag("disks")`,
-		"razor": `["=",["fact","is_virtual"],"x"]`, "whole": `tag("razor")`, "none": "node.protected"})
+		"razor": `["=",["fact","is_virtual"],"x"]`, "whole": `tag("razor")`, "ironic": `{"conditions":[]}`, "none": "node.protected"})
 	for _, tt := range []struct{ tag, want string }{
-		{"memory", "[incomplete memory]"}, {"both", "[disks incomplete memory]"}, {"razor", "all"}, {"whole", "all"}, {"none", "[incomplete]"},
+		{"memory", "[incomplete memory]"}, {"both", "[disks incomplete memory]"}, {"razor", "all"}, {"ironic", "all"}, {"whole", "all"}, {"none", "[incomplete]"},
 	} {
 		got := "all"
 		if of := c.about([]string{tt.tag}).sections; of != nil {
