@@ -124,7 +124,7 @@ func New(ctx context.Context, cfg Config) (*Broker, error) {
 	}
 	b := &Broker{cfg: cfg, schema: schema, tasks: tasks, seen: make(chan boot.Sighting, 4096)}
 	b.bell.ring = map[string]chan struct{}{}
-	b.known.all = map[string]bool{}
+	b.known.all, b.known.ahead = map[string]bool{}, map[string]bool{}
 	err = cfg.Store.Update(ctx, func(tx Tx) error {
 		if err := b.meetKey(tx); err != nil {
 			return err
@@ -344,7 +344,7 @@ func (b *Broker) findOrSight(tx Tx, c boot.Client) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	if known >= b.cfg.Strangers {
+	if known -= b.known.expected(); known >= b.cfg.Strangers {
 		return nil, &classed{ErrDenied, fmt.Sprintf("%d machines were seen that never checked in; no more are taken", known)}
 	}
 	n, err := b.newNode(tx, keys)

@@ -48,6 +48,10 @@ func (b *Broker) CheckIn(ctx context.Context, key string, in *facts.CheckIn) (*f
 				return nil, err
 			}
 		}
+		arrived := o.Node != nil && o.Node.ID != n.ID
+		if arrived {
+			n = o.Node.arrive(n)
+		}
 		events, want, err := b.learn(tx, n, r, o)
 		if err != nil {
 			return nil, err
@@ -56,7 +60,7 @@ func (b *Broker) CheckIn(ctx context.Context, key string, in *facts.CheckIn) (*f
 		if fresh {
 			events = append([]Event{here(n, in)}, events...)
 		}
-		more, err := b.settle(tx, n, fresh)
+		more, err := b.settle(tx, n, fresh || arrived)
 		if err != nil {
 			return nil, err
 		}

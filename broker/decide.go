@@ -30,7 +30,7 @@ func decide(n *Node, t *task.Task) Decision {
 	case n.Conflict != "":
 		return Decision{boot.StepRamdisk, "ids in conflict: " + n.Conflict}
 	case n.State == Active:
-		return Decision{boot.StepLocal, "installed by policy " + n.Installed}
+		return Decision{boot.StepLocal, installedBy(n)}
 	case n.cleans():
 		return Decision{boot.StepRamdisk, "its disks are wiped: " + n.Wiping.Wipe.Method}
 	case n.State == WaitCallBack && !n.Queued.IsZero():

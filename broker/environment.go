@@ -6,10 +6,11 @@ import (
 
 	"muster/agent/facts"
 	"muster/broker/rule"
+	"muster/broker/rule/inspection"
 	"muster/broker/rule/razor"
 )
 
-// A program is a tag's rule, compiled. There are two languages, which may refer to each other's tags.
+// A program is a tag's rule, compiled. There are three languages, of which two may refer to tags of all.
 type program interface {
 	Tags() []string            // that it refers to
 	TagPath(tag string) string // where it does
@@ -19,24 +20,34 @@ type program interface {
 }
 
 type (
-	ownRule   struct{ *rule.Program }
-	razorRule struct{ *razor.Program }
+	ownRule    struct{ *rule.Program }
+	razorRule  struct{ *razor.Program }
+	ironicRule struct{ *inspection.Program }
 )
 
-func (p ownRule) Warnings() []string                   { return nil }
-func (p ownRule) eval(e *environment) rule.Result      { return p.Eval(&e.own) }
-func (p ownRule) explain(e *environment) rule.Result   { return p.Explain(&e.own) }
-func (p razorRule) eval(e *environment) rule.Result    { return p.Eval(e.razor()) }
-func (p razorRule) explain(e *environment) rule.Result { return p.Explain(e.razor()) }
+func (p ownRule) Warnings() []string                    { return nil }
+func (p ownRule) eval(e *environment) rule.Result       { return p.Eval(&e.own) }
+func (p ownRule) explain(e *environment) rule.Result    { return p.Explain(&e.own) }
+func (p razorRule) eval(e *environment) rule.Result     { return p.Eval(e.razor()) }
+func (p razorRule) explain(e *environment) rule.Result  { return p.Explain(e.razor()) }
+func (p ironicRule) eval(e *environment) rule.Result    { return p.Eval(e.ironic()) }
+func (p ironicRule) explain(e *environment) rule.Result { return p.Explain(e.ironic()) }
 
 // compileRule reads a rule in the language it is written in.
 func compileRule(schema *rule.Schema, src Rule) (program, error) {
-	if razor.Is(string(src)) {
-		p, err := razor.Compile(string(src))
+	switch text := string(src); {
+	case razor.Is(text):
+		p, err := razor.Compile(text)
 		if err != nil {
 			return nil, err
 		}
 		return razorRule{p}, nil
+	case inspection.Is(text):
+		p, err := ironicNames.Compile(text)
+		if err != nil {
+			return nil, err
+		}
+		return ironicRule{p}, nil
 	}
 	p, err := schema.Compile(string(src))
 	if err != nil {
@@ -74,7 +85,8 @@ type environment struct {
 	known   *facts.Facts // for rules of Razor; nil: nothing is, or none of them is asked
 	tags    map[string]program
 	own     rule.Env
-	razors  *razor.Env // made when the first rule of that language asks
+	razors  *razor.Env      // made when the first rule of that language asks
+	ironics *inspection.Env // likewise
 	results map[string]rule.Result
 }
 

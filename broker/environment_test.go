@@ -92,6 +92,20 @@ func TestRulesOnNodes(t *testing.T) {
 			["=",["fact","mtu_eth0"],9000],["=",["fact","blockdevices"],"sda"],["=",["fact","blockdevice_sda_size"],5],["=",["fact","blockdevice_sda_model"],"MZ7"]]`, "yes"},
 		{"custom facts have a table of their own", whole, `["=",["fact","custom.rack"],"r12"]`, "yes"},
 		{"and pose as no other", `{"schema":1,"custom":{"virtual":"physical"}}`, `["=",["fact","virtual"],"physical"]`, `undecided: missing-fact at /1: there is no fact "virtual"`},
+		{"Ironic's list of some disks may be longer", broken, `{"conditions":[{"op":"gt","field":"inventory.disks[*].size","value":5}]}`, "undecided: facts.disks is incomplete: timeout: sdb: no answer (and 1 more)"},
+		{"but one disk that fits is enough", broken, `{"conditions":[{"op":"ge","field":"inventory.disks[*].size","value":5}]}`, "yes"},
+		{"and one that does not is enough for all", broken, `{"conditions":[{"op":"gt","field":"inventory.disks[*].size","value":5,"multiple":"all"}]}`, "no"},
+		{"the first of some disks may be another", broken, `{"conditions":[{"op":"is-empty","args":{"value":"{inventory[disks][0][size]}"}}]}`, "undecided: facts.disks is incomplete: timeout: sdb: no answer (and 1 more)"},
+		{"a condition that says no decides in Ironic's rules, too", broken, `{"conditions":[{"op":"eq","field":"bmc_mac","value":"x"},{"op":"is-empty","field":"inventory.bmc_mac"},{"op":"eq","field":"node://name","value":"x"}]}`, "no"},
+		{"of a node without facts no inventory is known", "", `{"conditions":[{"op":"is-empty","field":"inventory.gpu"},{"op":"is-empty","field":"inventory.cpu"}]}`, "undecided: facts are not known"},
+		{"what muster never knows", whole, `{"conditions":[{"op":"eq","field":"inventory.hostname","value":"x","invert":true}]}`, "undecided: inventory.hostname is never known to muster"},
+		{"Ironic's names", whole, `{"conditions":[{"op":"eq","field":"inventory.cpu.count","value":16},{"op":"eq","field":"cpus","value":16},{"op":"eq","field":"cpu_arch","value":"x86_64"},
+			{"op":"eq","field":"inventory.disks[0].name","value":"/dev/sda"},{"op":"is-empty","field":"inventory.disks[*].wwn","multiple":"all"},{"op":"eq","field":"local_gb","value":0},
+			{"op":"eq","field":"all_interfaces.eth0.ip","value":"10.1.2.3"},{"op":"in-net","field":"inventory.interfaces[*].ipv4_address","value":"10.1.0.0/16"},
+			{"op":"eq","field":"node://extra.rack","value":"r12"},{"op":"eq","field":"node://provision_state","value":"manageable"}]}`, "yes"},
+		{"Ironic's templates", whole, `{"conditions":[{"op":"eq","args":{"values":["{inventory[system_vendor][product_name]}/{node.extra[u]}","DL360/17"]}},
+			{"op":"one-of","args":{"value":"{plugin_data[all_interfaces][eth0][mac]}","values":["52:54:00:00:00:01"]}}]}`, "yes"},
+		{"a scope is the node's", whole, `{"scope":"lab","conditions":[]}`, "no"},
 		{"metadata", whole, `["and",["=",["metadata","rack"],"r12"],["<",["num",["metadata","u"]],18]]`, "yes"},
 		{"a new node is protected", whole, `["=",["state","installed"],"+protected"]`, "yes"},
 	} {
@@ -129,27 +143,32 @@ func TestStateOfRazor(t *testing.T) {
 	}
 }
 
-// A tag is judged after those that it refers to, whatever their names, once, and in both languages.
+// A tag is judged after those that it refers to, whatever their names, once, and in all languages.
 func TestTagsReferToTags(t *testing.T) {
 	n := nodeWith(t, `{"schema":1,"arch":"x86_64","custom":{"next":"z"}}`)
 	c := compiled(t, map[string]string{
-		"a":       `["=",["tag","m"],true]`,
-		"m":       `tag("z") and facts.arch == "x86_64"`,
-		"z":       `["=",["fact","architecture"],"x86_64"]`,
-		"bad":     `[">",["num",["fact","architecture"]],1]`,
-		"b-ours":  `tag("bad") or tag("z")`,
-		"b-razor": `["or",["=",["tag","bad"],true],true]`,
-		"c-ours":  `tag("gone") and facts.arch == "x86_64"`,
-		"c-razor": `["=",["tag","c-ours"],true]`,
-		"dynamic": `["=",["tag",["str",["fact","custom.next"]]],true]`,
-		"self":    `["=",["tag",["lower","SELF"]],true]`,
+		"a":        `["=",["tag","m"],true]`,
+		"m":        `tag("z") and facts.arch == "x86_64"`,
+		"z":        `["=",["fact","architecture"],"x86_64"]`,
+		"bad":      `[">",["num",["fact","architecture"]],1]`,
+		"b-ours":   `tag("bad") or tag("z")`,
+		"b-razor":  `["or",["=",["tag","bad"],true],true]`,
+		"c-ours":   `tag("gone") and facts.arch == "x86_64"`,
+		"c-razor":  `["=",["tag","c-ours"],true]`,
+		"d-ironic": `{"conditions":[{"op":"eq","field":"cpu_arch","value":"x86_64"}]}`,
+		"d-ours":   `tag("d-ironic")`,
+		"d-razor":  `["=",["tag","e-ironic"],true]`,
+		"e-ironic": `{"conditions":[{"op":"is-empty","args":["{inventory[hostname]}"]}]}`,
+		"dynamic":  `["=",["tag",["str",["fact","custom.next"]]],true]`,
+		"self":     `["=",["tag",["lower","SELF"]],true]`,
 	})
 	if err := c.circle(slices.Sorted(maps.Keys(c.programs))); err != nil {
 		t.Error(err)
 	}
 	for tag, want := range map[string]string{
 		"a": "yes", "m": "yes", "dynamic": "yes",
-		"b-ours":  "yes",
+		"b-ours": "yes", "d-ours": "yes",
+		"d-razor": "undecided: tag e-ironic: inventory[hostname] is never known to muster",
 		"b-razor": `undecided: tag bad: not-a-number at /1: "x86_64" is not a number`,
 		"c-razor": `undecided: tag c-ours: there is no tag "gone"`,
 		"self":    "undecided: tag self: it refers to itself",

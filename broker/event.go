@@ -20,6 +20,7 @@ const (
 	EventTFTP        = "tftp"
 	EventHTTP        = "http"
 	EventSighted     = "node.sighted"
+	EventAdded       = "node.added" // registered by an operator before it booted
 	EventRegistered  = "node.registered"
 	EventCheckIn     = "node.checkin" // the first of a boot
 	EventFacts       = "node.facts"

@@ -108,6 +108,8 @@ func waiting(n *Node) string {
 		return "an operator to resolve: " + n.Conflict
 	case n.State == Active:
 		return ""
+	case n.Ahead && n.LastSeen.IsZero():
+		return "the machine, which was never seen, to boot"
 	case !n.Facts.Known():
 		return "the agent's first check-in"
 	case n.State == InspectWait:

@@ -63,7 +63,7 @@ func (b *Broker) heed(ctx context.Context, events []Event) error {
 	met := map[string]bool{}
 	for _, e := range events {
 		touched = append(touched, e.Node)
-		if e.Kind == EventRegistered || e.Kind == EventFacts {
+		if e.Kind == EventAdded || e.Kind == EventRegistered || e.Kind == EventFacts {
 			met[e.Node] = true
 		}
 		if e.Data[retriedHook] != "" {

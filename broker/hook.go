@@ -50,6 +50,7 @@ type hookEvent struct {
 // hookEvents is the table of what a hook can hear of.
 var hookEvents = map[string][]hookEvent{
 	"node.sighted":    {{kind: EventSighted}},
+	"node.added":      {{kind: EventAdded}},
 	"node.booted":     {{kind: EventHTTP, with: map[string]string{"what": "script"}, synonyms: []string{"node-booted"}}},
 	"node.registered": {{kind: EventRegistered, synonyms: []string{"node-registered"}}},
 	"node.facts":      {{kind: EventFacts, synonyms: []string{"node-facts-changed"}}},

@@ -374,26 +374,29 @@ func TestWhereChoosesNodes(t *testing.T) {
 	}
 }
 
-// A hook's rule is in either of the two languages, and may ask for tags.
+// A hook's rule is in any of the three languages, and may ask for tags.
 func TestWhereIsWrittenAsTags(t *testing.T) {
 	r := newHookRig(t, broker.Config{})
 	x := newReceiver(t, nil)
 	mustApply(t, r.Broker, "kind: Tag\nname: third\nrule: facts.disks[0].size_bytes == 3\n---\n"+
-		hookDoc("own", x.url, "where: tag('third')\n")+hookDoc("razors", x.url, "where: [and, [has_macaddress, \"52:54:00:bb:00:03\"], [\"=\", 5.0, 5.0]]\n"))
+		hookDoc("own", x.url, "where: tag('third')\n")+hookDoc("razors", x.url, "where: [and, [has_macaddress, \"52:54:00:bb:00:03\"], [\"=\", 5.0, 5.0]]\n")+
+		hookDoc("thirds", x.url, "where:\n  conditions:\n  - {op: eq, field: 'inventory.interfaces[*].mac_address', value: \"52:54:00:bb:00:03\"}\n  - {op: ge, field: 'inventory.disks[0].size', value: 3.0}\n"))
 	for n := range 4 {
 		r.machine(t, n)
 	}
 	var got []string
-	for range 2 {
+	for range 3 {
 		m := <-x.told
 		got = append(got, m.Hook.Name+" "+m.Node.MACs[0])
 	}
 	slices.Sort(got)
-	if diff := cmp.Diff([]string{"own 52:54:00:bb:00:03", "razors 52:54:00:bb:00:03"}, got); diff != "" {
+	if diff := cmp.Diff([]string{"own 52:54:00:bb:00:03", "razors 52:54:00:bb:00:03", "thirds 52:54:00:bb:00:03"}, got); diff != "" {
 		t.Errorf("told (-want +got):\n%s", diff)
 	}
 	if list, err := r.Hooks(t.Context()); err != nil || list[1].Hook.Where != `["and",["has_macaddress","52:54:00:bb:00:03"],["=",5.0,5.0]]` {
 		t.Errorf("the rule is kept as %+v, %v; want its numbers as they were written", list, err)
+	} else if want := `{"conditions":[{"field":"inventory.interfaces[*].mac_address","op":"eq","value":"52:54:00:bb:00:03"},{"field":"inventory.disks[0].size","op":"ge","value":3.0}]}`; string(list[2].Hook.Where) != want {
+		t.Errorf("the rule is kept as %s; want %s", list[2].Hook.Where, want)
 	}
 }
 

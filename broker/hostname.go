@@ -29,13 +29,21 @@ func hostname(pattern, id string, seq int64) (string, error) {
 	}{seq, id}); err != nil {
 		return "", invalid("hostname pattern %q: %s", pattern, err)
 	}
-	if b.Len() > 253 {
-		return "", invalid("hostname pattern %q gives a name over 253 bytes", pattern)
-	}
-	for _, l := range strings.Split(b.String(), ".") {
-		if !label.MatchString(l) {
-			return "", invalid("hostname pattern %q gives %q, which is no host name (RFC 1123)", pattern, b.String())
-		}
+	if err := checkHostname(b.String()); err != nil {
+		return "", invalid("hostname pattern %q: %s", pattern, err)
 	}
 	return b.String(), nil
+}
+
+// checkHostname takes a host name in lower case.
+func checkHostname(name string) error {
+	if len(name) > 253 {
+		return invalid("a host name has at most 253 bytes")
+	}
+	for _, l := range strings.Split(name, ".") {
+		if !label.MatchString(l) {
+			return invalid("%q is no host name (RFC 1123)", name)
+		}
+	}
+	return nil
 }

@@ -86,8 +86,8 @@ func nodeIDs(nodes []*Node) []string {
 	return ids
 }
 
-// registered nodes have had facts; the others were only seen by a boot protocol.
-func (n *Node) registered() bool { return n.Facts.Known() }
+// registered nodes have had facts, or an operator's word; the others were only seen by a boot protocol.
+func (n *Node) registered() bool { return n.Facts.Known() || n.Ahead }
 
 // locked nodes are bound or installed: nothing is taken from them, and in doubt they boot their disk.
 func (n *Node) locked() bool { return n.Policy != "" || n.Installed != "" }
@@ -238,6 +238,11 @@ func (o outcome) bySerial(v view) outcome {
 // serial of the node: that one got the token by a UUID that several machines share.
 func resolveToken(v view, k Keys) (o outcome, ok bool) {
 	t := v.Token
+	if !t.Facts.Known() {
+		if o, ok := resolveExpected(v, k); ok {
+			return o, true
+		}
+	}
 	o = outcome{Verdict: isNode, Node: t, Keys: k}
 	if v.Swapped != nil && v.Swapped.ID == t.ID {
 		o.Keys.UUID = t.Keys.UUID

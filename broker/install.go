@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"encoding/pem"
 	"errors"
@@ -69,6 +70,7 @@ func (b *Broker) bind(tx Tx, n *Node) ([]Event, error) {
 	if err != nil {
 		return nil, err
 	}
+	name = cmp.Or(n.GivenName, name)
 	n.Policy, n.Task, n.Repo, n.Hostname = win.Name, win.Policy.Task, win.Policy.Repo, name
 	n.Protected = false
 	if err := n.inherit(win.Meta); err != nil {

@@ -8,25 +8,40 @@ import (
 	"muster/boot"
 )
 
-// A knownMACs is the MACs of machines that have checked in, in memory: DHCP asks for each packet of a flood.
+// A knownMACs is the MACs of machines that have checked in or were registered, in memory: DHCP asks for each packet of a
+// flood.
 type knownMACs struct {
-	mu  sync.RWMutex
-	all map[string]bool // as nodes write them
+	mu    sync.RWMutex
+	all   map[string]bool // as nodes write them
+	ahead map[string]bool // ids of nodes that were registered and have not checked in
 }
 
-// learn takes a node's MACs once its agent has spoken: a machine that was only seen booting may be anybody's invention.
+// learn takes a node's MACs once its agent or an operator has spoken: a machine that was only seen booting may be
+// anybody's invention.
 func (k *knownMACs) learn(n *Node) {
-	if !n.Facts.Known() {
+	if !n.registered() {
 		return
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if n.Ahead && n.State == Enroll {
+		k.ahead[n.ID] = true
+	} else {
+		delete(k.ahead, n.ID)
+	}
 	for _, m := range n.Keys.MACs {
 		k.all[m] = true
 	}
 }
 
-// Known says whether a machine with this MAC has checked in. It is a hint for whom to serve first when many ask: a node
+// expected is how many nodes were registered and have not checked in: those are no strangers. As Known, it is a hint.
+func (k *knownMACs) expected() int {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return len(k.ahead)
+}
+
+// Known says whether a machine with this MAC has checked in, or was registered. It is a hint for whom to serve first when many ask: a node
 // that was deleted meanwhile is known until the broker starts again.
 func (b *Broker) Known(m boot.MAC) bool {
 	b.known.mu.RLock()

@@ -173,6 +173,27 @@ var lifeWords = map[string]func(*life, []string) error{
 		_, err := apply(l.t, l.broker, "kind: Tag\nname: "+w[0]+"\nrule: "+strconv.Quote(strings.Join(w[1:], " "))+"\n")
 		return err
 	},
+	"register": func(l *life, w []string) error { // register [mac=M] [serial=S] [hostname=N] [pin=P] [installed=TEXT] [meta.KEY=VALUE]
+		r := broker.Registration{Meta: map[string]any{}}
+		for _, pair := range w {
+			switch key, value, _ := strings.Cut(pair, "="); key {
+			case "mac":
+				r.MACs = append(r.MACs, value)
+			case "serial":
+				r.Serial = value
+			case "hostname":
+				r.Hostname = value
+			case "pin":
+				r.Pin = value
+			case "installed":
+				r.Installed = value
+			default:
+				r.Meta[strings.TrimPrefix(key, "meta.")] = value
+			}
+		}
+		_, err := l.broker.Register(l.t.Context(), []broker.Registration{r}, "tester")
+		return err
+	},
 	"forget": func(l *life, w []string) error { return l.broker.DeleteObject(l.t.Context(), w[0], w[1], "tester") },
 }
 
@@ -188,9 +209,12 @@ func (l *life) boot(_ []string) (err error) {
 	return l.broker.Journal(l.t.Context(), boot.Sighting{Time: l.now, Client: c, Proto: "http", What: "script"})
 }
 
-func (l *life) agentComes(_ []string) (err error) {
+func (l *life) agentComes(w []string) (err error) { // agent [SERIAL]
 	f := machineWith(uuidA, lifeMAC)
 	f.Disks = l.disks
+	if len(w) > 0 {
+		f.System.Serial = w[0]
+	}
 	l.reply, err = report(l.t.Context(), l.broker, fmt.Sprint(l.boots), l.token, f)
 	if err == nil {
 		l.keepToken()
@@ -255,6 +279,10 @@ func (l *life) seen(what string, n *broker.Record) (string, error) {
 		return strings.Join(n.State.Legal(), " "), nil
 	case "policy":
 		return n.Policy, nil
+	case "hostname":
+		return n.Hostname, nil
+	case "waits": // what it waits for
+		return broker.Brief(&n.Node).Waiting, nil
 	case "installed":
 		return n.Installed, nil
 	case "hold":

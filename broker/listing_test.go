@@ -88,6 +88,7 @@ func TestListFilters(t *testing.T) {
 		{"a tag in a range", broker.NodeQuery{Range: "@large", Limit: 1}, "10 11", 3},
 		{"two tags", broker.NodeQuery{Tags: []string{"large", "none"}}, "", 0},
 		{"a rule", broker.NodeQuery{Where: "facts.memory.total_bytes < 4 * GiB"}, "1 2 3", 3},
+		{"a rule of Ironic's", broker.NodeQuery{Where: `{"conditions": [{"op": "lt", "field": "inventory.memory.total", "value": 4294967296}]}`}, "1 2 3", 3},
 		{"a rule that does not ask what is not known", broker.NodeQuery{Where: `facts.arch == "x86_64" and node.protected`, Limit: 7}, "1 2 3 4 5 6 7 8 9 10 11 12", 0},
 		{"what is on hold", broker.NodeQuery{States: []string{"hold"}}, "3", 0},
 		{"a state", broker.NodeQuery{States: []string{"manageable"}, Limit: 11}, "1 2 3 4 5 6 7 8 9 10 11 12", 0},
@@ -105,6 +106,7 @@ func TestListFilters(t *testing.T) {
 	}
 	for want, q := range map[string]broker.NodeQuery{
 		`there is no tag "larg"`:                   {Tags: []string{"larg"}},
+		"bad-path at /conditions/0/field: a node":  {Where: `{"conditions": [{"op": "eq", "field": "node://driver", "value": "ipmi"}]}`},
 		"unknown fact facts.memry":                 {Where: "facts.memry.total_bytes > 1"},
 		`sort "colour": want created, hostname`:    {Sort: "colour"},
 		`state "gone": want active, available`:     {States: []string{"gone"}},

@@ -24,6 +24,8 @@ type Node struct {
 	Hold      string `json:"hold,omitempty"`    // why the broker installs it no more until an operator releases it
 	HeldBy    string `json:"held_by,omitempty"` // "broker" for a loop, else the operator
 	WipeOnce  bool   `json:"wipe_once,omitempty"`
+	// Ahead nodes were registered by an operator before their machines said anything.
+	Ahead bool `json:"ahead,omitempty"`
 	// Conflict says why the broker does not know which machine this is. No policy takes the node until an operator
 	// resolves it.
 	Conflict string `json:"conflict,omitempty"`
@@ -46,8 +48,9 @@ type Node struct {
 	Task        string        `json:"task,omitempty"`
 	Repo        string        `json:"repo,omitempty"`
 	Hostname    string        `json:"hostname,omitempty"`
-	Stage       int           `json:"stage,omitempty"`     // 1 is the first stage of the task; 0 none
-	Installed   string        `json:"installed,omitempty"` // policy that installed it
+	GivenName   string        `json:"given_name,omitempty"` // hostname that an operator registered; no policy gives another
+	Stage       int           `json:"stage,omitempty"`      // 1 is the first stage of the task; 0 none
+	Installed   string        `json:"installed,omitempty"`  // policy that installed it; of a node in no policy, what an operator registered
 	InstalledAt time.Time     `json:"installed_at,omitzero"`
 	InstallSeq  int64         `json:"install_seq,omitempty"` // rises with every install; its tokens hold it
 	Target      *facts.Target `json:"target,omitempty"`      // the disk that the install was given

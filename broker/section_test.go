@@ -28,6 +28,7 @@ func TestAGlanceIsForRulesOfSections(t *testing.T) {
 		{`meta.owner == "web"`, "the whole node"},
 		{`tag("big") and facts.cpu.cores > 1`, "the whole node"},
 		{`["=", ["fact", "processorcount"], 4]`, "the whole node"},
+		{`{"conditions": []}`, "the whole node"},
 	} {
 		p, err := compileRule(schema, Rule(tt.rule))
 		if err != nil {

@@ -20,25 +20,26 @@ type Tag struct {
 	Rule Rule   `json:"rule"`
 }
 
-// A Rule is the text of a rule: muster's language (package broker/rule), or Razor's when it begins with [ (package
-// broker/rule/razor). It may be written as a list, and is kept as text.
+// A Rule is the text of a rule: muster's language (package broker/rule), Razor's when it begins with [ (package
+// broker/rule/razor), or Ironic's when it begins with { (package broker/rule/inspection). It may be written as the list
+// or the map that it is, and is kept as text.
 type Rule string
 
-// UnmarshalJSON takes the text of a rule, or the list that a rule in Razor's language is.
+// UnmarshalJSON takes the text of a rule, the list that a rule in Razor's language is, or the map that one in Ironic's is.
 func (r *Rule) UnmarshalJSON(doc []byte) error {
-	if len(doc) == 0 || doc[0] != '[' {
+	if len(doc) == 0 || doc[0] != '[' && doc[0] != '{' {
 		return json.Unmarshal(doc, (*string)(r))
 	}
 	d := json.NewDecoder(bytes.NewReader(doc))
 	d.UseNumber()
-	var list any
-	if err := d.Decode(&list); err != nil {
+	var tree any
+	if err := d.Decode(&tree); err != nil {
 		return fmt.Errorf("read rule: %w", err)
 	}
 	var text strings.Builder
 	enc := json.NewEncoder(&text)
 	enc.SetEscapeHTML(false) // > stays what the operator wrote
-	err := enc.Encode(list)
+	err := enc.Encode(tree)
 	*r = Rule(strings.TrimSuffix(text.String(), "\n"))
 	return err
 }
@@ -46,8 +47,8 @@ func (r *Rule) UnmarshalJSON(doc []byte) error {
 // A document is one object as an operator wrote it.
 type document map[string]any
 
-// UnmarshalYAML reads an object. A rule that is a list keeps its numbers as they are written: Razor tells 5 from 5.0 and
-// bounds no integer, and YAML's values do neither.
+// UnmarshalYAML reads an object. A rule that is a list or a map keeps its numbers as they are written: Razor and Ironic
+// tell 5 from 5.0, Razor bounds no integer, and YAML's values do neither.
 func (d *document) UnmarshalYAML(node ast.Node) error {
 	var fields map[string]any
 	if err := yaml.NodeToValue(node, &fields); err != nil {
@@ -55,11 +56,18 @@ func (d *document) UnmarshalYAML(node ast.Node) error {
 	}
 	if object, ok := node.(*ast.MappingNode); ok {
 		for _, field := range object.Values {
-			if list, ok := field.Value.(*ast.SequenceNode); ok && slices.Contains(ruleFields, field.Key.GetToken().Value) {
-				var err error
-				if fields[field.Key.GetToken().Value], err = asWritten(list); err != nil {
-					return err
-				}
+			name := field.Key.GetToken().Value
+			switch field.Value.(type) {
+			case *ast.SequenceNode, *ast.MappingNode:
+			default:
+				continue
+			}
+			if !slices.Contains(ruleFields, name) {
+				continue
+			}
+			var err error
+			if fields[name], err = asWritten(field.Value); err != nil {
+				return err
 			}
 		}
 	}
@@ -76,6 +84,16 @@ var jsonNumber = regexp.MustCompile(`^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9
 // asWritten is the value of a node, in which what JSON writes as a number is one.
 func asWritten(node ast.Node) (any, error) {
 	switch n := node.(type) {
+	case *ast.MappingNode:
+		object := make(map[string]any, len(n.Values))
+		for _, field := range n.Values {
+			v, err := asWritten(field.Value)
+			if err != nil {
+				return nil, err
+			}
+			object[field.Key.GetToken().Value] = v
+		}
+		return object, nil
 	case *ast.SequenceNode:
 		list := make([]any, 0, len(n.Values))
 		for _, item := range n.Values {

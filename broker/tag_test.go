@@ -20,6 +20,11 @@ func TestRuleIsKeptAsWritten(t *testing.T) {
 		{"what only YAML calls a number has YAML's value", "kind: Tag\nname: a\nrule: [in, 0x10, 0o10, 1_000, +5]", `["in",16,8,1000,5]`},
 		{"words of YAML", "kind: Tag\nname: a\nrule: [in, true, ~, null, yes, \"\\u00e9\"]", `["in",true,null,null,"yes","é"]`},
 		{"an object stays one, to be refused", "kind: Tag\nname: a\nrule: [in, {a: 1}]", `["in",{"a":1}]`},
+		{"a map in JSON", `{"kind":"Tag","name":"a","rule":{"conditions":[{"op":"gt","field":"cpus","value":5.0}]}}`, `{"conditions":[{"field":"cpus","op":"gt","value":5.0}]}`},
+		{"a map in YAML", "kind: Tag\nname: a\nrule:\n  scope: ~\n  conditions:\n  - {op: \"!eq\", args: {values: [\"{node.name}\", '5', 5, 5.0, 1e3]}}\n",
+			`{"conditions":[{"args":{"values":["{node.name}","5",5,5.0,1e3]},"op":"!eq"}],"scope":null}`},
+		{"a map of one member", "kind: Tag\nname: a\nrule:\n  conditions:\n  - op: eq\n    field: cpus\n    value: 5.0\n  - loop: {a: 5.0}\n", `{"conditions":[{"field":"cpus","op":"eq","value":5.0},{"loop":{"a":5.0}}]}`},
+		{"a map in text", "kind: Tag\nname: a\nrule: '{\"conditions\": []}'\n", `{"conditions": []}`},
 		{"a block of text", "kind: Tag\nname: a\nrule: |\n  [\"=\", 1, 1.0]\n", "[\"=\", 1, 1.0]\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

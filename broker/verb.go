@@ -65,7 +65,10 @@ func (b *Broker) deploy(tx Tx, n *Node, a Act) ([]Event, error) {
 // A node that its policy only keeps is where it was.
 func (b *Broker) undeploy(_ Tx, n *Node, a Act) ([]Event, error) {
 	why := "taken from policy " + n.Policy + "; its disk was left as it is"
-	unbound := Event{Kind: EventUnbound, Who: a.Who, Text: why, Data: lastWords(n)}
+	unbound := []Event{{Kind: EventUnbound, Who: a.Who, Text: why, Data: lastWords(n)}}
+	if n.Policy == "" {
+		why, unbound = "registered as installed no more; its disk was left as it is", nil
+	}
 	kept := n.Policy != "" && (n.State == Manageable || n.State == Available)
 	var events []Event
 	if !kept {
@@ -79,9 +82,9 @@ func (b *Broker) undeploy(_ Tx, n *Node, a Act) ([]Event, error) {
 		}
 		events = append([]Event{e}, cleaned...)
 	}
-	n.Policy, n.Task, n.Repo, n.Hostname, n.Installed, n.Stage, n.Starts = "", "", "", "", "", 0, nil
+	n.Policy, n.Task, n.Repo, n.Hostname, n.Installed, n.Stage, n.Starts = "", "", "", n.GivenName, "", 0, nil
 	n.Protected, n.WipeOnce, n.Hold, n.HeldBy = true, false, "", ""
-	return append(events, unbound, b.order(n, facts.OrderWait, why)), nil
+	return append(append(events, unbound...), b.order(n, facts.OrderWait, why)), nil
 }
 
 // pin leaves the node to one policy, whatever its tags say.

@@ -29,6 +29,7 @@ func (s *server) routes() []route {
 	)
 	return []route{
 		{"list-nodes", GET, "/api/v1/nodes", read, "Nodes in brief, filtered and in pages", typed(s.listNodes)},
+		{"register-nodes", POST, "/api/v1/nodes", write, "Make nodes of machines before they boot, all or none; the same again changes nothing", typed(s.registerNodes)},
 		{"get-node", GET, "/api/v1/nodes/{node}", read, "One node with its facts", typed(s.getNode)},
 		{"explain-node", GET, "/api/v1/nodes/{node}/explain", read, "Why a node is where it is, and what it boots next", typed(s.explain)},
 		{"get-timeline", GET, "/api/v1/nodes/{node}/timeline", read, "The phases of a node's boot and install, and where it is stuck", typed(s.timeline)},

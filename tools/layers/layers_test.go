@@ -23,12 +23,12 @@ agent/packing                                                  < initramfs
 agent, agent/facts, agent/probe, boot/kargs                    < agent/cmd/muster-agent
 boot/kargs                                                     < boot
 boot                                                           < boot/dhcp, boot/tftp
-broker/rule                                                    < broker/rule/razor
+broker/rule                                                    < broker/rule/inspection, broker/rule/razor
 boot/kargs                                                     < broker/render
 broker/render                                                  < broker/handoff
 agent/facts, boot, boot/kargs, broker/render                   < broker/task
 agent/chunk, agent/facts, agent/packing, broker/hook, broker/repo/disc, broker/rule, boot < broker/repo
-agent/facts, agent/packing, boot, boot/kargs, boot/pin, broker/handoff, broker/hook, broker/noderange, broker/repo, broker/rule, broker/rule/razor, broker/task < broker
+agent/facts, agent/packing, boot, boot/kargs, boot/pin, broker/handoff, broker/hook, broker/noderange, broker/repo, broker/rule, broker/rule/inspection, broker/rule/razor, broker/task < broker
 agent/facts, broker                                            < broker/store, broker/store/storetest
 broker/store/storetest                                         < broker/store
 agent/facts, boot, boot/pin, broker, broker/repo               < broker/api, broker/web

@@ -78,7 +78,7 @@ func nodeCommand(o *options) *cobra.Command {
 		}
 		c.AddCommand(sub)
 	}
-	c.AddCommand(metaCommand(o))
+	c.AddCommand(metaCommand(o), registerCommand(o))
 	return c
 }
 

@@ -51,7 +51,7 @@ func called(t *testing.T, args ...string) (code int, out, errOut string) {
 
 func TestWrongCallsAreStatusTwo(t *testing.T) {
 	for _, args := range [][]string{{"bogus"}, {"node", "bogus"}, {"ramdisk", "bogus"}, {"get"}, {"get", "colours"}, {"get", "nodes", "a", "b"}, {"get", "nodes", "--bogus"},
-		{"describe", "node"}, {"node", "hold"}, {"timeline"}, {"token", "create"}, {"apply"}, {"explain", "a", "b"}, {"get", "events", "--since", "never"}, {"--server", "x", "get", "nodes"},
+		{"describe", "node"}, {"node", "hold"}, {"node", "register"}, {"node", "register", "--mac", "52:54:00:00:00:01", "-f", "x"}, {"node", "register", "--mac", "52:54:00:00:00:01", "--meta", "x"}, {"timeline"}, {"token", "create"}, {"apply"}, {"explain", "a", "b"}, {"get", "events", "--since", "never"}, {"--server", "x", "get", "nodes"},
 		{"token", "create", "x", "--expires", "-1h"}, {"hook", "dead"}, {"hook", "retry"}, {"hook", "retry", "h", "x"}, {"hook", "try", "h"}, {"task", "show"}, {"task", "lint"}, {"task", "list", "x"}} {
 		code, out, errOut := called(t, args...)
 		if code != 2 || !strings.HasPrefix(errOut, "muster: ") || out != "" {
@@ -97,7 +97,7 @@ func TestJSONOfEveryCommand(t *testing.T) {
 		{"describe", "node node1"}, {"describe", "tag a"},
 		{"describe", "ramdisk r"}, {"explain", "node1"}, {"explain", "all"}, {"render", "node1"}, {"timeline", "node1"}, {"timeline", "all"},
 		{"node protect", "node1"}, {"node unprotect", "all"}, {"node hold", "node1"}, {"node release", "node1"}, {"node resolve", "node1,node1"}, {"node abort", "node1,node1"}, {"node reinstall", "node1,node1"},
-		{"plan", "-f " + file}, {"node meta", "node1 a=1 b-"}, {"node pin", "node1,node1 --policy p"}, {"node unpin", "node1"}, {"node clean", "node1,node1"}, {"node inspect", "node1,node1"},
+		{"plan", "-f " + file}, {"node meta", "node1 a=1 b-"}, {"node register", "--mac 52:54:00:00:00:77 --hostname r12n01 --installed"}, {"node pin", "node1,node1 --policy p"}, {"node unpin", "node1"}, {"node clean", "node1,node1"}, {"node inspect", "node1,node1"},
 		{"node manage", "node1,node1"}, {"node provide", "node1,node1"}, {"node deploy", "node1,node1"}, {"node undeploy", "node1,node1"},
 		{"hook dead", "h"}, {"hook retry", "h"}, {"hook try", "h node1"}, {"token create", "alice"}, {"token list", ""}, {"task list", ""}, {"task show", "debian"}, {"task lint", "debian"}, {"token revoke", "alice"}, {"node delete", "all --yes"}, {"delete", "tag a"},
 	}

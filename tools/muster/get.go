@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -130,11 +131,19 @@ func nodesTable(w io.Writer, nodes []broker.NodeSummary, wide bool) {
 
 func nodeCells(n *broker.NodeSummary, wide bool) []any {
 	name := cmp.Or(n.Hostname, n.MAC, "-") // what has no name yet is known by its card
-	cells := []any{n.ID, name, briefState(n), ago(n.Since), orDash(n.Policy), orDash(strings.Join(n.Tags, ",")), ago(n.LastSeen)}
+	cells := []any{n.ID, name, briefState(n), ago(n.Since), orDash(n.Policy), orDash(strings.Join(n.Tags, ",")), seenText(n.LastSeen)}
 	if wide {
 		cells = append(cells, orDash(n.MAC), orDash(n.Waiting), orDash(n.Addr), orDash(n.UUID), orDash(n.Serial), orDash(strings.Join(n.Undecided, ",")), orDash(n.Hardware))
 	}
 	return cells
+}
+
+// seenText is how long ago a machine was seen.
+func seenText(t time.Time) string {
+	if t.IsZero() {
+		return "never"
+	}
+	return ago(t)
 }
 
 func briefState(n *broker.NodeSummary) string {

@@ -113,6 +113,12 @@ func nodeTable(w io.Writer, n *broker.Record) {
 	if n.Conflict != "" {
 		row(w, "conflict", n.Conflict)
 	}
+	if n.LastSeen.IsZero() {
+		row(w, "seen", "never; registered "+ago(n.Created)+" ago")
+	}
+	if n.Pin != "" {
+		row(w, "pinned to", n.Pin)
+	}
 	row(w, "policy", orDash(n.Policy))
 	row(w, "installed", orDash(n.Installed))
 	row(w, "order", fmt.Sprintf("%s %s", n.Order.Kind, n.Order.Status))
