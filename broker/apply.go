@@ -144,7 +144,7 @@ func (b *Broker) drop(ctx context.Context, tx Tx, kind, name, who string) error 
 	}
 	if kind == KindPolicy {
 		if n, err := tx.Count(NodeFilter{Policy: name}); err != nil || n > 0 {
-			return errors.Join(err, conflict("policy %s has %d bound %s", name, n, plural(n, "node")))
+			return errors.Join(err, conflict("policy %s has %d bound %s (muster get nodes --policy %s): muster node undeploy takes them from it", name, n, plural(n, "node"), name))
 		}
 	}
 	e := b.said(ctx, who, fmt.Sprintf("deleted %s: %s", kind, name))

@@ -187,7 +187,9 @@ func TestParseObjectsRefuses(t *testing.T) {
 	for _, tt := range []struct{ name, text, want string }{
 		{"an unknown kind", "kind: Tagg\nname: a", `kind "Tagg"`},
 		{"an unknown field", "kind: Tag\nname: a\nrule: 'true'\nrul: x", `unknown field "rul"`},
-		{"a wrong type", "kind: Policy\nname: a\nmatch: all\ntask: image\nmax: many", "field max: want int"},
+		{"a wrong type", "kind: Policy\nname: a\nmatch: all\ntask: image\nmax: many", "field max: want a number, not string"},
+		{"a word for a list", "kind: Policy\nname: a\ntags: small\ntask: image", "field tags: want a list, as in [a, b], not string"},
+		{"YAML 1.2 has no yes", "kind: Policy\nname: a\nmatch: all\ntask: image\nwipe: yes", "field wipe: want true or false, not string"},
 		{"a doubled key", "kind: Tag\nname: a\nname: b\nrule: true", "already defined"},
 		{"a policy that would take every node unsaid", "kind: Policy\nname: a\ntask: image", "match: all"},
 		{"a name with a slash", "kind: Tag\nname: a/b\nrule: true", "Tag name"},

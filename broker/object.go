@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"regexp"
 	"strings"
 )
@@ -122,12 +123,27 @@ func decodeStrict(raw []byte, v any) error {
 	err := d.Decode(v)
 	var wrong *json.UnmarshalTypeError
 	if errors.As(err, &wrong) {
-		return fmt.Errorf("field %s: want %s, not %s", wrong.Field, wrong.Type, wrong.Value)
+		return fmt.Errorf("field %s: want %s, not %s", wrong.Field, written(wrong.Type), wrong.Value)
 	}
 	if err != nil {
 		return errors.New(strings.TrimPrefix(err.Error(), "json: "))
 	}
 	return nil
+}
+
+// written names a type as one writes it in a file.
+func written(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Slice:
+		return "a list, as in [a, b]"
+	case reflect.Map, reflect.Struct:
+		return "fields, as in {a: b}"
+	case reflect.Int, reflect.Int64, reflect.Uint64:
+		return "a number"
+	}
+	return t.String()
 }
 
 func (t *Tag) check() error {

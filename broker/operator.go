@@ -172,7 +172,9 @@ func lookup(tx Tx, name string) (*Node, error) {
 		return n, err
 	}
 	if mac, err := boot.ParseMAC(name); err == nil {
-		return tx.NodeByKey(KeyMAC, mac.String())
+		if n, err = tx.NodeByKey(KeyMAC, mac.String()); !errors.Is(err, ErrNotFound) {
+			return n, err
+		}
 	}
 	if name != "" { // which would choose all
 		nodes, err := tx.Nodes(NodeFilter{Hostname: name, Limit: 1})

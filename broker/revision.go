@@ -47,6 +47,9 @@ func (o Object) outdated(now Object) error {
 	return conflict("%s %s: you changed revision %s, and the server has revision %s by now: get it again, and put your change into that", o.Kind, o.Name, o.Was, now.Rev())
 }
 
+// shipped says where to look for what comes with muster and is no object.
+var shipped = map[string]string{KindTask: " of your own (muster task show NAME knows those that come with muster)"}
+
 // Object gives one object.
 func (b *Broker) Object(ctx context.Context, kind, name string) (o Object, err error) {
 	if !IsKind(kind) {
@@ -54,7 +57,7 @@ func (b *Broker) Object(ctx context.Context, kind, name string) (o Object, err e
 	}
 	err = b.cfg.Store.View(ctx, func(tx Tx) error {
 		if o, err = tx.Object(kind, name); errors.Is(err, ErrNotFound) {
-			return notFound("there is no %s %q", kind, name)
+			return notFound("there is no %s %q%s", kind, name, shipped[kind])
 		}
 		return err
 	})

@@ -108,9 +108,25 @@ type IllegalVerb struct {
 func (e *IllegalVerb) Error() string {
 	legal := "no verb is possible now"
 	if len(e.Legal) > 0 {
-		legal = "possible: " + strings.Join(e.Legal, ", ")
+		words := make([]string, len(e.Legal))
+		for i, v := range e.Legal {
+			words[i] = spoken(Verb(v))
+		}
+		slices.Sort(words)
+		legal = "possible: " + strings.Join(words, ", ")
 	}
-	return fmt.Sprintf("node %s is %s: %s is not possible (%s)", e.Node, e.State, e.Verb, legal)
+	return fmt.Sprintf("node %s is %s: %s is not possible (%s)", e.Node, e.State, spoken(e.Verb), legal)
+}
+
+// spoken is the verb as muster node says it, where delete forgets a record.
+func spoken(v Verb) string {
+	switch v {
+	case Rebuild:
+		return "reinstall"
+	case Delete:
+		return "undeploy"
+	}
+	return string(v)
 }
 
 // Unwrap makes it a conflict.

@@ -23,7 +23,7 @@ func (s *server) authenticated(next http.Handler) http.Handler {
 		switch {
 		case errors.Is(err, broker.ErrDenied):
 			w.Header().Set("WWW-Authenticate", "Bearer")
-			problem(w, http.StatusUnauthorized, "an operator token is needed: set MUSTER_TOKEN, or call on the server itself by its socket")
+			problem(w, http.StatusUnauthorized, "an operator token is needed that has not ended and is not revoked: set MUSTER_TOKEN, or call on the server itself by its socket")
 			return
 		case err != nil:
 			s.Log.Error("check token", "err", err)

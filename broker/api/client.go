@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -77,6 +79,14 @@ func trust(ca, host string) (*tls.Config, error) {
 	return c, nil
 }
 
+// unreached says what to look at when no answer came.
+func unreached(err error) string {
+	if wrong := (x509.UnknownAuthorityError{}); errors.As(err, &wrong) {
+		return "set MUSTER_CA to what that server prints at its start; if it is, somebody else answers there"
+	}
+	return "is muster serve running there?"
+}
+
 // send sends a request; a refusal is an error.
 func (c *Client) send(ctx context.Context, method, path string, in io.Reader, head http.Header) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, c.base+path, in)
@@ -89,7 +99,7 @@ func (c *Client) send(ctx context.Context, method, path string, in io.Reader, he
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("call the server: %w (is muster serve running there?)", err)
+		return nil, fmt.Errorf("call the server: %w (%s)", err, unreached(err))
 	}
 	if resp.StatusCode >= 300 {
 		defer resp.Body.Close()

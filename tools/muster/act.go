@@ -45,6 +45,9 @@ var verbs = []struct {
 	{"delete", "forget the node", true},
 }
 
+// needs is what a verb can not be said without.
+var needs = map[string]string{"pin": " --policy ceph-osd"}
+
 func nodeCommand(o *options) *cobra.Command {
 	c := &cobra.Command{Use: "node", Short: "act on nodes", Long: "node acts on nodes. What can lose data asks before it does so to several.\n\n" + rangeHelp,
 		Example: "  muster node unprotect node1\n  muster node reinstall r12n[01-36],-r12n07 --wipe"}
@@ -52,7 +55,7 @@ func nodeCommand(o *options) *cobra.Command {
 		a := act{o: o, asks: v.asks}
 		sub := &cobra.Command{
 			Use: v.verb + " NODE", Short: v.short, Long: v.verb + ": " + v.short + ".\n\n" + rangeHelp,
-			Example: "  muster node " + v.verb + " node1\n  muster node " + v.verb + " r12n[01-36],-r12n07 --why 'new rack'",
+			Example: "  muster node " + v.verb + " node1" + needs[v.verb] + "\n  muster node " + v.verb + " r12n[01-36],-r12n07" + needs[v.verb] + " --why 'new rack'",
 			Args:    exactly(1, "NODE"), ValidArgsFunction: o.completeNode,
 			RunE: func(cmd *cobra.Command, args []string) error {
 				a.Verb, a.asks = v.verb, a.asks || a.Wipe

@@ -20,7 +20,7 @@ func applyCommand(o *options) *cobra.Command {
 	var file string
 	var prune, dry bool
 	c := &cobra.Command{
-		Use: "apply -f FILE|DIR|-", Short: "create or change tags, policies, repos, ramdisks, hooks and handoffs; the same again changes nothing",
+		Use: "apply -f FILE|DIR|-", Short: "create or change tags, policies, repos, ramdisks, hooks, handoffs and tasks; the same again changes nothing",
 		Example: "  muster apply -f rack.yaml\n  muster apply -f policies/ --prune --dry-run",
 		Args:    exactly(0, "-f FILE only"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -47,7 +47,7 @@ func applyCommand(o *options) *cobra.Command {
 		},
 	}
 	c.Flags().StringVarP(&file, "filename", "f", "", "file, directory, or - for standard input")
-	c.Flags().BoolVar(&prune, "prune", false, "delete the tags and policies that are not in the files")
+	c.Flags().BoolVar(&prune, "prune", false, "delete the tags, policies, hooks and handoffs that are not in the files")
 	c.Flags().BoolVar(&dry, "dry-run", false, "change nothing; say what would change (muster plan)")
 	return c
 }
@@ -64,7 +64,7 @@ func appliedRows(w io.Writer, results []broker.Applied) {
 // readDocuments reads one file, or all YAML and JSON files of a directory in the order of their names.
 func readDocuments(name string, stdin io.Reader) ([]byte, error) {
 	if name == "" {
-		return nil, usageError{fmt.Errorf("say which file: apply -f FILE")}
+		return nil, usageError{fmt.Errorf("say which file: -f FILE")}
 	}
 	if name == "-" {
 		return io.ReadAll(io.LimitReader(stdin, broker.MaxDocumentBytes+1))
@@ -96,7 +96,7 @@ func readDocuments(name string, stdin io.Reader) ([]byte, error) {
 
 func deleteCommand(o *options) *cobra.Command {
 	return &cobra.Command{
-		Use: "delete KIND NAME", Short: "delete a tag, policy, repo or ramdisk that nothing needs",
+		Use: "delete KIND NAME", Short: "delete a tag, policy, repo, ramdisk, hook, handoff or task that nothing needs",
 		Example: "  muster delete policy old-rack\n  muster delete ramdisk gpu", Args: exactly(2, "KIND NAME"), ValidArgsFunction: o.completeKindName(false),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			kind, err := kindOf(args[0])

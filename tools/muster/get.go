@@ -206,7 +206,7 @@ func objectTable(w io.Writer, kind string, docs []json.RawMessage) {
 		case kind == broker.KindTag && json.Unmarshal(d, &t) == nil:
 			row(w, t.Name, t.Rule)
 		case kind == broker.KindPolicy && json.Unmarshal(d, &p) == nil:
-			row(w, p.Name, p.Order, orDash(strings.Join(p.Tags, ",")+p.Match), p.Task, orDash(p.Repo), p.Max, orDash(p.Approval), p.Wipe)
+			row(w, p.Name, cmp.Or(p.Order, 100), orDash(strings.Join(p.Tags, ",")+p.Match), p.Task, orDash(p.Repo), p.Max, cmp.Or(p.Approval, "required"), p.Wipe)
 		case kind == broker.KindRepo && repoRow(w, d):
 		case kind == broker.KindHandoff && handoffRow(w, d):
 		case kind == broker.KindRamdisk && ramdiskRow(w, d):
