@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"muster/broker/task"
 )
 
 // Applied says what an apply did with one object.
@@ -41,7 +43,7 @@ func (b *Broker) apply(ctx context.Context, objects []Object, prune bool, who st
 	if err != nil {
 		return nil, err
 	}
-	b.cat.Load().warn(results)
+	b.warn(b.cat.Load(), results)
 	return results, b.Reconcile(ctx)
 }
 
@@ -106,7 +108,7 @@ func (b *Broker) prune(ctx context.Context, tx Tx, keep []Object, who string) (g
 }
 
 // warn adds what was taken and will not do what it seems to.
-func (c *catalog) warn(results []Applied) {
+func (b *Broker) warn(c *catalog, results []Applied) {
 	for i, r := range results {
 		switch h := c.hooks[r.Name]; {
 		case r.Result == "deleted":
@@ -114,8 +116,32 @@ func (c *catalog) warn(results []Applied) {
 			results[i].Warnings = c.warnings(c.programs[r.Name])
 		case r.Kind == KindHook && h != nil && h.where != nil:
 			results[i].Warnings = c.warnings(h.where)
+		case r.Kind == KindPolicy:
+			results[i].Warnings = b.refusals(c, r.Name)
 		}
 	}
+}
+
+// refusals are what the task of a policy says of its parameters when it is rendered for a node that has none of its own:
+// said at once, and not when the first disk is waited for.
+func (b *Broker) refusals(c *catalog, policy string) (said []string) {
+	p := c.policyOf(&Node{Policy: policy})
+	t := c.tasks[p.Task]
+	v, err := task.Fixtures()[0].For(t)
+	if err == nil {
+		v.Param, err = t.Params(p.Params)
+	}
+	if err != nil {
+		return nil // of parameters that a node's metadata may give
+	}
+	v.Server, v.CA, v.Plain = b.cfg.AgentURL, b.caPEM(), ""
+	if b.cfg.Plain {
+		v.Plain = b.cfg.BaseURL
+	}
+	for _, why := range t.Refusals(v) {
+		said = append(said, fmt.Sprintf("task %s, of a node without metadata: %s", t.Name, why))
+	}
+	return said
 }
 
 // DeleteObject takes one object away, unless another needs it.

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 )
 
 // A Plan is what an apply would do, on the nodes and facts that are stored. Nothing is changed by it.
@@ -16,6 +17,9 @@ type Plan struct {
 	Nodes   []NodePlan `json:"nodes" doc:"those that would change, the first 1000, as they were created"`
 	Changed int        `json:"changed" doc:"how many nodes would change"`
 	Same    int        `json:"same" doc:"how many would not"`
+	// What waits for an operator's word alone does not change, and would at that word.
+	Protected int `json:"protected" doc:"how many of all a policy would take if they were not protected"`
+	Loses     int `json:"loses" doc:"how many of these hold data that it would lose"`
 }
 
 // NodePlan is one node that would change.
@@ -65,13 +69,19 @@ func (b *Broker) Plan(ctx context.Context, objects []Object, prune bool) (*Plan,
 	if err != nil {
 		return nil, err
 	}
-	cat.warn(p.Objects)
+	b.warn(cat, p.Objects)
 	all, err := b.foresee(ctx, cat)
 	if err != nil {
 		return nil, fmt.Errorf("plan: %w", err)
 	}
 	for _, l := range all {
 		l.take(bound)
+		if l.approved != nil {
+			p.Protected++
+			if l.approved.loss != "" {
+				p.Loses++
+			}
+		}
 		if l.same() {
 			p.Same++
 			continue
@@ -87,7 +97,8 @@ func (b *Broker) Plan(ctx context.Context, objects []Object, prune bool) (*Plan,
 // A prospect is what one node would be, as far as that does not hang on others.
 type prospect struct {
 	NodePlan
-	takers []taker // that would take it, in order, if they have room
+	takers   []taker // that would take it, in order, if they have room
+	approved *taker  // that would take it if it were not protected
 }
 
 // A taker is a policy that would take a node, and what would be of the node then.
@@ -128,29 +139,43 @@ func (b *Broker) prospect(cat *catalog, n *Node) (*prospect, error) {
 	}
 	l.compare(n.Tags, then.Tags)
 	l.Then = decide(&then, cat.taskOf(&then))
-	if !then.free() || !cat.wanted(&then, b.now()) {
-		return l, nil
+	var err error
+	if l.takers, err = cat.takers(&then, b.now()); err != nil || len(l.takers) > 0 || !then.Protected {
+		return l, err
 	}
-	cands, err := cat.candidates(&then, b.now(), func(string) (int, error) { return 0, nil })
+	then.Protected = false
+	approved, err := cat.takers(&then, b.now())
+	if len(approved) > 0 {
+		l.approved = &approved[0]
+	}
+	return l, err
+}
+
+// takers are the policies that would take a node, in order, up to the first that has no limit.
+func (c *catalog) takers(n *Node, now time.Time) (list []taker, err error) {
+	if !n.free() || !c.wanted(n, now) {
+		return nil, nil
+	}
+	cands, err := c.candidates(n, now, func(string) (int, error) { return 0, nil })
 	if err != nil {
 		return nil, err
 	}
 	for len(cands) > 0 {
-		win, disk, _ := choose(&then, cands)
+		win, disk, _ := choose(n, cands)
 		if win == nil {
 			break
 		}
-		t := taker{policy: win.Name, max: win.Max, then: win.foretold(then)}
+		t := taker{policy: win.Name, max: win.Max, then: win.foretold(*n)}
 		if disk != nil {
 			t.disk, t.loss = disk.Name, holds(*disk)
 		}
-		l.takers = append(l.takers, t)
+		list = append(list, t)
 		if win.Max == 0 {
 			break
 		}
 		cands = cands[slices.IndexFunc(cands, func(c candidate) bool { return c.Name == win.Name })+1:]
 	}
-	return l, nil
+	return list, nil
 }
 
 // foretold is what a node would boot when the policy has taken it.

@@ -144,6 +144,25 @@ func TestPlanTellsWhatADiskLoses(t *testing.T) {
 }
 
 // A plan is refused for what an apply is refused.
+// What would be taken at a word is told apart: an operator who gives it is to know what of.
+func TestPlanTellsWhatIsProtected(t *testing.T) {
+	b := rackOf(t, 5)
+	for _, tt := range []struct {
+		more             string
+		protected, loses int
+	}{
+		{"wipe: true\n", 5, 2}, {"", 3, 0}, {"wipe: true\napproval: automatic\n", 0, 0},
+	} {
+		p, err := plan(t, b, "kind: Policy\nname: all\nmatch: all\ntask: image\nrepo: debian\n"+tt.more, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.Protected != tt.protected || p.Loses != tt.loses {
+			t.Errorf("with %q %d are protected, %d would lose data; want %d, %d", tt.more, p.Protected, p.Loses, tt.protected, tt.loses)
+		}
+	}
+}
+
 func TestPlanRefusesWhatApplyRefuses(t *testing.T) {
 	b := newBroker(t)
 	for doc, want := range map[string]string{

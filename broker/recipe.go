@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -124,23 +125,31 @@ func (b *Broker) RecipeFor(ctx context.Context, mac boot.MAC, from netip.Addr, n
 	return b.Recipe(ctx, token, name, from)
 }
 
-// ShowRecipe renders a file of a node's task as its installer would get it, secrets and tokens hidden. Without a name it
-// lists those that there are.
-func (b *Broker) ShowRecipe(ctx context.Context, node, name string) (text string, names []string, err error) {
+// ShowRecipe renders a file of a node's task as its installer would get it, secrets and tokens hidden; with the name of a
+// policy as if that had taken the node. Without a name of a file it lists those that there are.
+func (b *Broker) ShowRecipe(ctx context.Context, node, policy, name string) (text string, names []string, err error) {
 	record, err := b.Node(ctx, node)
 	if err != nil {
 		return "", nil, err
 	}
 	n := &record.Node
+	if policy != "" {
+		if n, err = b.taken(n, policy); err != nil {
+			return "", nil, err
+		}
+	}
 	t := b.cat.Load().taskOf(n)
 	if t == nil {
-		return "", nil, notFound("node %s is bound to no task", n.Title())
+		return "", nil, notFound("node %s is bound to no task: name a policy to see what it would get", n.Title())
 	}
 	for _, r := range t.Recipes {
 		names = append(names, r.Name)
 	}
 	if name == "" {
 		return "", names, nil
+	}
+	if len(names) == 0 {
+		return "", nil, notFound("task %s has no recipes: its installer fetches none", t.Name)
 	}
 	if _, err := t.Recipe(name); err != nil {
 		return "", names, notFound("%s: there are %s", err, strings.Join(names, ", "))
@@ -157,6 +166,36 @@ func (b *Broker) ShowRecipe(ctx context.Context, node, name string) (text string
 		err = invalid("%s", err)
 	}
 	return text, names, err
+}
+
+// taken is the node as if a policy had just taken it: with the disk that it would choose, whatever is on it, and the name
+// of its first node where the node has none.
+func (b *Broker) taken(n *Node, policy string) (*Node, error) {
+	cat := b.cat.Load()
+	then := *n
+	then.Policy, then.Meta = policy, maps.Clone(n.Meta)
+	p := cat.policyOf(&then)
+	if p == nil {
+		return nil, notFound("there is no policy %q", policy)
+	}
+	first, err := hostname(p.Hostname, n.ID, 1)
+	if err == nil {
+		err = then.inherit(p.Meta)
+	}
+	known, unread := n.Facts.Whole()
+	if err := errors.Join(err, unread); err != nil {
+		return nil, fmt.Errorf("policy %s: %w", policy, err)
+	}
+	then.Task, then.Repo, then.Stage, then.Hostname = p.Task, p.Repo, 1, cmp.Or(n.GivenName, n.Hostname, first)
+	then.BootMAC = bootMAC(n, known)
+	if cand := cat.candidate(p, b.now()); known != nil && cand.Task.Disk {
+		disk, err := pickDisk(known, p.Disk, needs(cand.Task, cand.Repo), true)
+		if err != nil {
+			return nil, conflict("policy %s: %s", policy, err)
+		}
+		then.Disk = ChosenDisk(namedDisk(*disk))
+	}
+	return &then, nil
 }
 
 // hiddenToken stands for a token in a URL that is shown, where *** could not.

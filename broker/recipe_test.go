@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"muster/agent/facts"
 	"muster/boot"
 	"muster/broker"
@@ -207,6 +209,33 @@ func TestT9RecipesAreForTheInstallUnderWay(t *testing.T) {
 	}
 }
 
+// What is shown of a policy before it has the node is what the node gets by it.
+func TestARecipeIsSeenBeforeAnyPolicyHasTheNode(t *testing.T) {
+	b, _ := clocked(t, broker.Config{})
+	mustApply(t, b, strings.Replace(installDocs, "approval: automatic\n", "approval: required\nhostname: web{{.Seq}}.example.net\nmeta: {timezone: Asia/Tokyo}\n", 1))
+	n := registered(t, b, installMAC, installFacts(installMAC))
+	if _, _, err := b.ShowRecipe(t.Context(), n.ID, "", "answers.preseed"); !errors.Is(err, broker.ErrNotFound) || !strings.Contains(err.Error(), "name a policy") {
+		t.Errorf("without a policy: %v", err)
+	}
+	if _, _, err := b.ShowRecipe(t.Context(), n.ID, "none", "answers.preseed"); !errors.Is(err, broker.ErrNotFound) {
+		t.Errorf("by a policy that is not there: %v", err)
+	}
+	before, names, err := b.ShowRecipe(t.Context(), n.ID, "web", "answers.preseed")
+	if err != nil || fmt.Sprint(names) != "[answers.preseed]" || !strings.Contains(before, "time/zone string Asia/Tokyo\n") {
+		t.Fatalf("by the policy: %v, %v\n%s", names, err, before)
+	}
+	if again := node(t, b, n.ID); again.Policy != "" || again.Rev != n.Rev || again.Meta != nil {
+		t.Errorf("a look changed the node: %+v", again.Node)
+	}
+	if _, err := b.Do(t.Context(), n.ID, broker.Act{Verb: "unprotect", Who: "t"}); err != nil {
+		t.Fatal(err)
+	}
+	after, _, err := b.ShowRecipe(t.Context(), n.ID, "", "answers.preseed")
+	if diff := cmp.Diff(before, after); diff != "" || err != nil {
+		t.Errorf("bound, it gets another (-before +after): %v\n%s", err, diff)
+	}
+}
+
 // T12: a password is in the store sealed, and nowhere else: neither what operators read nor the journal has it.
 func TestT12PasswordsOfPoliciesAreSealed(t *testing.T) {
 	b, _ := clocked(t, broker.Config{})
@@ -214,7 +243,7 @@ func TestT12PasswordsOfPoliciesAreSealed(t *testing.T) {
 	if _, err := b.Recipe(t.Context(), fetchToken(t, bootedStep(t, b, installMAC)), "answers.preseed", netip.Addr{}); err != nil {
 		t.Fatal(err)
 	}
-	shown, names, err := b.ShowRecipe(t.Context(), n.ID, "answers.preseed")
+	shown, names, err := b.ShowRecipe(t.Context(), n.ID, "", "answers.preseed")
 	if err != nil || fmt.Sprint(names) != "[answers.preseed]" || !strings.Contains(shown, "root-password-crypted password ***\n") || strings.Contains(shown, "$6$") {
 		t.Errorf("shown: %v, %v\n%s", names, err, shown)
 	}

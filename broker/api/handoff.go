@@ -15,16 +15,20 @@ func (s *server) showHandoff(ctx context.Context, in *nodePath) (*body[Script], 
 	return &body[Script]{Script{Text: text}}, s.operatorError(err)
 }
 
-func (s *server) listRecipes(ctx context.Context, in *nodePath) (*body[[]string], error) {
-	_, names, err := s.Broker.ShowRecipe(ctx, in.Node, "")
+func (s *server) listRecipes(ctx context.Context, in *struct {
+	Node   string `path:"node" maxLength:"253"`
+	Policy string `query:"policy" maxLength:"63" doc:"as if this policy had just taken the node"`
+}) (*body[[]string], error) {
+	_, names, err := s.Broker.ShowRecipe(ctx, in.Node, in.Policy, "")
 	return &body[[]string]{names}, s.operatorError(err)
 }
 
 func (s *server) showRecipe(ctx context.Context, in *struct {
-	Node string `path:"node" maxLength:"253"`
-	Name string `path:"name" maxLength:"64"`
+	Node   string `path:"node" maxLength:"253"`
+	Name   string `path:"name" maxLength:"64"`
+	Policy string `query:"policy" maxLength:"63" doc:"as if this policy had just taken the node"`
 }) (*body[Script], error) {
-	text, _, err := s.Broker.ShowRecipe(ctx, in.Node, in.Name)
+	text, _, err := s.Broker.ShowRecipe(ctx, in.Node, in.Policy, in.Name)
 	return &body[Script]{Script{Text: text}}, s.operatorError(err)
 }
 

@@ -291,4 +291,9 @@ func has(list any, member string) (bool, error) {
 	return false, fmt.Errorf("has of %T: want a list", list)
 }
 
-func fail(why string) (string, error) { return "", errors.New(why) }
+// A Refusal is what a template says of values that it is not rendered with, by the function fail.
+type Refusal string
+
+func (r Refusal) Error() string { return string(r) }
+
+func fail(why string) (string, error) { return "", Refusal(why) }

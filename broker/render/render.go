@@ -91,6 +91,10 @@ func read(t *template.Template, text string) (*template.Template, error) {
 func (t *Template) Execute(values any) (string, error) {
 	w := &bounded{left: MaxOutput}
 	if err := t.of.Execute(w, values); err != nil {
+		var refusal Refusal
+		if errors.As(err, &refusal) {
+			return "", refusal // in the words of its author: where it stands helps nobody
+		}
 		return "", errors.New(strings.TrimPrefix(err.Error(), "template: "))
 	}
 	return w.text.String(), nil

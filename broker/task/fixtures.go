@@ -109,6 +109,18 @@ type Rendered struct {
 	Text   string
 }
 
+// Refusals are what the task's own templates say of values that they are not rendered with, each once.
+func (t *Task) Refusals(v Values) (said []string) {
+	_, errs := t.RenderAll(v)
+	for _, err := range errs {
+		var refusal render.Refusal
+		if errors.As(err, &refusal) && !slices.Contains(said, string(refusal)) {
+			said = append(said, string(refusal))
+		}
+	}
+	return said
+}
+
 // RenderAll gives all that a task makes: its recipes, files, and what its installers boot. Every error is one text that
 // can not be.
 func (t *Task) RenderAll(v Values) (all []Rendered, errs []error) {

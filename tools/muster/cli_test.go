@@ -51,7 +51,7 @@ func called(t *testing.T, args ...string) (code int, out, errOut string) {
 
 func TestWrongCallsAreStatusTwo(t *testing.T) {
 	for _, args := range [][]string{{"bogus"}, {"node", "bogus"}, {"ramdisk", "bogus"}, {"get"}, {"get", "colours"}, {"get", "nodes", "a", "b"}, {"get", "nodes", "--bogus"},
-		{"describe", "node"}, {"node", "hold"}, {"node", "register"}, {"node", "register", "--mac", "52:54:00:00:00:01", "-f", "x"}, {"node", "register", "--mac", "52:54:00:00:00:01", "--meta", "x"}, {"timeline"}, {"token", "create"}, {"apply"}, {"explain", "a", "b"}, {"get", "events", "--since", "never"}, {"--server", "x", "get", "nodes"},
+		{"describe", "node"}, {"node", "hold"}, {"node", "register"}, {"node", "register", "--mac", "52:54:00:00:00:01", "-f", "x"}, {"node", "register", "--mac", "52:54:00:00:00:01", "--meta", "x"}, {"timeline"}, {"token", "create"}, {"apply"}, {"explain", "a", "b"}, {"get", "events", "--since", "never"}, {"get", "events", "--limit", "2"}, {"--server", "x", "get", "nodes"},
 		{"token", "create", "x", "--expires", "-1h"}, {"hook", "dead"}, {"hook", "retry"}, {"hook", "retry", "h", "x"}, {"hook", "try", "h"}, {"task", "show"}, {"task", "lint"}, {"task", "list", "x"}} {
 		code, out, errOut := called(t, args...)
 		if code != 2 || !strings.HasPrefix(errOut, "muster: ") || out != "" {

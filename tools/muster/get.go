@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"muster/broker"
 	"muster/broker/api"
@@ -32,6 +33,9 @@ func getCommand(o *options) *cobra.Command {
 			"  muster get events --who alice --since 24h",
 		Args: between(1, 2, "nodes|tags|policies|repos|ramdisks|hooks|handoffs|events, and maybe NAME"), ValidArgsFunction: o.completeKindName(false),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := ofNodes(cmd, args[0]); err != nil {
+				return err
+			}
 			c, err := o.connect()
 			if err != nil {
 				return err
@@ -65,6 +69,16 @@ func getCommand(o *options) *cobra.Command {
 	o.completeFlag(c, "tag", broker.KindTag)
 	o.completeFlag(c, "policy", broker.KindPolicy)
 	return c
+}
+
+// ofNodes refuses flags that mean nothing to other lists: one that is passed over looks as if it had done its work.
+func ofNodes(cmd *cobra.Command, kind string) (err error) {
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		if strings.HasPrefix(f.Usage, "nodes: ") && !isNodes(kind) {
+			err = usageError{fmt.Errorf("--%s is for nodes, not for %s", f.Name, kind)}
+		}
+	})
+	return err
 }
 
 func getNodes(cmd *cobra.Command, o *options, c *api.Client, f *getFlags) error {

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -202,11 +203,11 @@ func explanationTable(w io.Writer, x *broker.Explanation) {
 }
 
 func renderCommand(o *options) *cobra.Command {
-	var dialect, template string
+	var dialect, template, policy string
 	var handoff bool
 	c := &cobra.Command{
 		Use: "render NODE", Short: "the boot script that a node would get, its token hidden; or a recipe of its installer, or the script of its handoff",
-		Example: "  muster render node1\n  muster render node1 --dialect grub\n  muster render node1 --template preseed.cfg\n  muster render node1 --handoff", Args: exactly(1, "NODE"), ValidArgsFunction: o.completeNode,
+		Example: "  muster render node1\n  muster render node1 --dialect grub\n  muster render node1 --template preseed.cfg\n  muster render node1 --template preseed.cfg --policy web   # before any policy has it\n  muster render node1 --handoff", Args: exactly(1, "NODE"), ValidArgsFunction: o.completeNode,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return o.eachNode(cmd, args[0], func(c *api.Client, id string) (any, func(io.Writer), error) {
 				var s api.Script
@@ -215,7 +216,9 @@ func renderCommand(o *options) *cobra.Command {
 				case handoff:
 					what = "/handoff"
 				case template != "":
-					what = "/recipes/" + url.PathEscape(template)
+					what = "/recipes/" + url.PathEscape(template) + "?policy=" + url.QueryEscape(policy)
+				case policy != "":
+					return nil, nil, usageError{errors.New("--policy is for --template: a boot script is that of the node as it is")}
 				}
 				err := c.Get(cmd.Context(), "/api/v1/nodes/"+url.PathEscape(id)+what, &s)
 				return s, func(w io.Writer) { verbatim(w, s.Text) }, err
@@ -224,6 +227,8 @@ func renderCommand(o *options) *cobra.Command {
 	}
 	c.Flags().StringVar(&dialect, "dialect", "ipxe", "ipxe, grub or pxelinux")
 	c.Flags().StringVar(&template, "template", "", "a recipe of the node's task as its installer would get it, secrets and tokens hidden")
+	c.Flags().StringVar(&policy, "policy", "", "with --template: as if this policy had just taken the node")
+	o.completeFlag(c, "policy", broker.KindPolicy)
 	c.Flags().BoolVar(&handoff, "handoff", false, "the script that takes over after the install, its secrets hidden")
 	c.MarkFlagsMutuallyExclusive("template", "handoff")
 	complete(c, "dialect", "ipxe", "grub", "pxelinux")

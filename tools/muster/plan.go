@@ -55,6 +55,9 @@ func plan(cmd *cobra.Command, o *options, c *api.Client, data []byte, prune bool
 		if more := p.Changed - len(p.Nodes); more > 0 {
 			row(w, fmt.Sprintf("%d of them are not shown", more))
 		}
+		if p.Protected > 0 {
+			row(w, fmt.Sprintf("%d protected nodes would be taken at an operator's word (muster node unprotect), and %d of them lose data", p.Protected, p.Loses))
+		}
 	})
 }
 
