@@ -11,38 +11,41 @@ import (
 // so that there are few. A statement is first run as it is: in a transaction that may hold the only connection, nothing
 // can be prepared for later ones. PostgreSQL's driver does all this by itself.
 type prepared struct {
-	db  *sql.DB
-	mu  sync.RWMutex
-	all map[string]*sql.Stmt // nil: is to be prepared before the next transaction
-	new bool                 // there is one of those
+	db    *sql.DB
+	mu    sync.RWMutex
+	all   map[string]*sql.Stmt // nil: it was asked for
+	asked []string             // to be prepared before the next transaction
 }
 
 func prepare(db *sql.DB) *prepared { return &prepared{db: db, all: map[string]*sql.Stmt{}} }
 
-// ready prepares what earlier transactions asked for.
+// ready prepares what earlier transactions asked for. It waits for a connection, and so must keep nobody waiting who may
+// hold the last one.
 func (p *prepared) ready(ctx context.Context) {
 	if p == nil {
 		return
 	}
 	p.mu.RLock()
-	idle := !p.new
+	idle := len(p.asked) == 0
 	p.mu.RUnlock()
 	if idle {
 		return
 	}
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	for query, s := range p.all {
-		if s != nil {
-			continue
-		}
+	asked := p.asked
+	p.asked = nil
+	p.mu.Unlock()
+	for i, query := range asked {
 		s, err := p.db.PrepareContext(ctx, query)
+		p.mu.Lock()
 		if err != nil {
+			p.asked = append(p.asked, asked[i:]...)
+			p.mu.Unlock()
 			return // the transaction will meet the same, and say so
 		}
 		p.all[query] = s
+		p.mu.Unlock()
 	}
-	p.new = false
 }
 
 // in gives a statement for a transaction; nil when it is not prepared yet.
@@ -57,11 +60,18 @@ func (p *prepared) in(ctx context.Context, t *sql.Tx, query string) *sql.Stmt {
 		return t.StmtContext(ctx, s)
 	}
 	if !known {
-		p.mu.Lock()
-		p.all[query], p.new = nil, true
-		p.mu.Unlock()
+		p.ask(query)
 	}
 	return nil
+}
+
+func (p *prepared) ask(query string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, known := p.all[query]; !known {
+		p.all[query] = nil
+		p.asked = append(p.asked, query)
+	}
 }
 
 func (p *prepared) close() error {
